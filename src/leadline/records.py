@@ -1,0 +1,122 @@
+"""What is written down of every request: raw ticks, raw usage, raw text. No figure is stored.
+
+All ticks are ``perf_counter_ns`` of one process; ``wall_start`` ties them to the calendar.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+RECORD_SCHEMA = "leadline.record/1"
+
+Purpose = Literal["warmup", "trial", "edge", "over_limit"]
+
+FailureKind = Literal[
+    "unreachable",  # no connection could be made
+    "refused",  # an HTTP status of 400 and above
+    "stream_error",  # HTTP 200 and then an error inside the stream
+    "disconnected",  # the connection ended before the stream did
+    "timeout",  # no first token within the planned time
+    "stalled",  # tokens came, then none for longer than planned
+    "malformed",  # the answer is not what the API promises
+    "prompt",  # we could not build the prompt
+]
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Failure(_Line):
+    kind: FailureKind
+    message: str
+
+
+class Event(NamedTuple):
+    """One content event of the stream."""
+
+    t_ns: int
+    text: str
+    completion_tokens: int | None
+    """Output tokens so far by the server's own count, if it sends one with each event."""
+
+
+class Clock(_Line):
+    wall_start: str
+    """UTC, ISO 8601."""
+    start_ns: int
+    """Just before the first byte was handed over."""
+    written_ns: int | None = None
+    """After the last byte of the request was handed over."""
+    headers_ns: int | None = None
+    end_ns: int
+
+
+class Needle(_Line):
+    depth_tokens: int
+    """Tokens before the needle."""
+    answer: str
+
+
+class Sent(_Line):
+    input_tokens: int
+    output_tokens: int
+    ids_sha256: str
+    corpus_sha256: str
+    corpus_start: int
+    """Character of the corpus at which the prompt's text starts."""
+    needles: tuple[Needle, ...] = ()
+
+
+class Exchange(_Line):
+    """One request and its streamed answer, as seen from outside the server."""
+
+    clock: Clock
+    status: int | None = None
+    events: tuple[Event, ...] = ()
+    finish_reason: str | None = None
+    usage: dict[str, Any] | None = None
+    server: dict[str, Any] | None = None
+    """Whatever else the server says of this request (llama.cpp: ``timings``)."""
+    terminated: bool = False
+    """The stream's own end marker was seen."""
+    failure: Failure | None = None
+
+    @property
+    def text(self) -> str:
+        return "".join(event.text for event in self.events)
+
+
+class Record(_Line):
+    """One line of ``records.jsonl``."""
+
+    schema_id: str = RECORD_SCHEMA
+    cell: str
+    deployment: str
+    trial: int
+    attempt: int
+    """Which start of the deployment served it, from 1."""
+    purpose: Purpose
+    sent: Sent
+    exchange: Exchange
+    counters: dict[str, float] = {}
+    """Growth of the engine's own counters across the request, by canonical name."""
+
+
+class Finding(_Line):
+    """A diagnosis: what happened, on what evidence, which way to turn which setting."""
+
+    code: str
+    title: str
+    cause: str
+    """Short class of the failure: ``oom``, ``port_in_use``, …"""
+    explanation: str
+    evidence: tuple[str, ...]
+    """Lines quoted word for word."""
+    remedy: str
+    source: str
+    deployment: str = ""
+    cell: str = ""
+    attempt: int = 0

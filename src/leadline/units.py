@@ -1,0 +1,74 @@
+"""Token counts, bytes and durations: parsed strictly, printed the way engineers read them."""
+
+from __future__ import annotations
+
+import re
+
+_TOKENS = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<suffix>[kmgKMG]?)")
+# vLLM's own suffixes: lower case decimal, upper case binary.
+_TOKEN_FACTORS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "G": 2**30}
+
+_BYTES = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT]i?B|B)")
+_BYTE_FACTORS = {"B": 1} | {
+    f"{letter}{infix}B": base**power
+    for power, letter in enumerate("KMGT", start=1)
+    for infix, base in (("", 1000), ("i", 1024))
+}
+
+GIB = 2**30
+
+
+def parse_tokens(text: str | int) -> int:
+    """A positive token count from ``4096``, ``"10k"`` (10,000) or ``"2M"`` (2,097,152).
+
+    Raises ``ValueError`` with the accepted forms.
+    """
+    if isinstance(text, int) and not isinstance(text, bool):
+        count = text
+    else:
+        match = _TOKENS.fullmatch(str(text).strip().replace("_", "").replace(",", ""))
+        if match is None:
+            raise ValueError(f"{text!r} is not a token count; write 4096, 10k (10,000) or 2M (2^21)")
+        exact = float(match["number"]) * _TOKEN_FACTORS[match["suffix"]]
+        count = int(exact)
+        if count != exact:
+            raise ValueError(f"{text!r} is not a whole number of tokens")
+    if count < 1:
+        raise ValueError(f"{text!r} is not a token count: it must be at least 1")
+    return count
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes from ``"24GiB"`` (2^30 each) or ``"24GB"`` (10^9 each); never one for the other."""
+    match = _BYTES.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a size; write 24GiB, 24GB or 512MiB")
+    return int(float(match["number"]) * _BYTE_FACTORS[match["unit"]])
+
+
+def show_tokens(count: int) -> str:
+    """``2,097,152``: exact, because a rounded token count is how lengths go wrong."""
+    return f"{count:,}"
+
+
+def show_bytes(count: float) -> str:
+    """Binary units with three significant digits, ``0`` to ``1023 GiB`` and up."""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if abs(size) < 1024:  # noqa: PLR2004
+            return f"{size:.3g} {unit}"
+        size /= 1024
+    return f"{size:,.3g} GiB" if size < 1000 else f"{size:,.0f} GiB"  # noqa: PLR2004
+
+
+def show_seconds(seconds: float) -> str:
+    """``38 ms``, ``4.2 s``, ``3 min 05 s``, ``1 h 12 min``."""
+    if seconds < 1:
+        return f"{seconds * 1000:.3g} ms"
+    if seconds < 100:  # noqa: PLR2004
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:  # noqa: PLR2004
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"
