@@ -1,4 +1,5 @@
-"""What is written down of every request: raw ticks, raw usage, raw text. No figure is stored.
+"""
+What is written down of every request: raw ticks, raw usage, raw text. No figure is stored.
 
 All ticks are ``perf_counter_ns`` of one process; ``wall_start`` ties them to the calendar.
 """
@@ -10,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 RECORD_SCHEMA = "leadline.record/1"
+FINDING_SCHEMA = "leadline.finding/1"
 
 Purpose = Literal["warmup", "trial", "edge", "over_limit"]
 
@@ -92,7 +94,6 @@ class Exchange(_Line):
 class Record(_Line):
     """One line of ``records.jsonl``."""
 
-    schema_id: str = RECORD_SCHEMA
     cell: str
     deployment: str
     trial: int

@@ -104,7 +104,7 @@ class Deployment(Frozen):
 
 
 class Workload(Frozen):
-    input_tokens: PromptLength = MAX
+    input_tokens: PromptLength = "max"
     """Prompt length, exact; ``max`` is the longest that leaves room for the output."""
     output_tokens: TokenCount = 200
     repeats: Annotated[int, Field(ge=1, le=1000)] = 3
@@ -174,7 +174,7 @@ class Cell(Frozen):
 
 
 class Campaign(Frozen):
-    """A matrix of deployments × workloads; the same file serves every verb."""
+    """A matrix of deployments and workloads; the same file serves every verb."""
 
     name: Name
     model: str | None = None
@@ -183,7 +183,8 @@ class Campaign(Frozen):
     """Fixed: the same prompts in every run. Left out: fresh ones, so that no cache knows them."""
     deployments: Annotated[Mapping[Name, Deployment], Field(min_length=1)]
     matrix: Mapping[str, Annotated[list[Any], Field(min_length=1)]] = {}
-    """Any ``workload.FIELD``, ``settings.NAME`` or ``env.NAME`` to a list of values."""
+    """Any ``workload.FIELD``, ``settings.NAME`` or ``env.NAME`` to a list of values; every
+    combination is a cell. ``include`` lists further single combinations."""
     workload: Workload = Workload()
     timeouts: Timeouts = Timeouts()
     gates: Gates = Gates()
@@ -217,16 +218,11 @@ class Campaign(Frozen):
 
     def cells(self) -> Iterator[Cell]:
         """Every cell, deployments first, so that cells sharing a server are neighbours."""
-        variants = [_axis(path, values) for path, values in self.matrix.items()]
-        server_axes = [axis for axis in variants if axis[0][0] != "workload"]
-        workload_axes = [axis for axis in variants if axis[0][0] == "workload"]
+        points = list(_points(self.matrix))
         for name in self.deployments:
             base = self.deployment(name)
-            for server in itertools.product(*server_axes):
-                deployment = _with_server_values(base, server)
-                key = "/".join([name, *(f"{field}={value}" for _, field, value in server)])
-                for point in itertools.product(*workload_axes):
-                    yield _cell(key, deployment, self.workload, point)
+            for point in points:
+                yield _cell(name, base, self.workload, point)
 
     def digest(self) -> str:
         """Hash of the resolved campaign: a run is resumed only by an equal one."""
@@ -237,30 +233,39 @@ class Campaign(Frozen):
 _AxisValue = tuple[str, str, Any]
 
 
+def _points(matrix: Mapping[str, list[Any]]) -> Iterator[tuple[_AxisValue, ...]]:
+    """The product of all axes, those of the server outermost; then what ``include`` adds."""
+    axes = [_axis(path, values) for path, values in matrix.items() if path != "include"]
+    axes.sort(key=lambda axis: axis[0][0] == "workload")
+    if axes or "include" not in matrix:
+        yield from itertools.product(*axes)
+    for extra in matrix.get("include", []):
+        if not isinstance(extra, Mapping):
+            raise ValueError(f"matrix include {extra!r}: write a mapping like those of the axes")
+        yield tuple(_axis(path, [value])[0] for path, value in extra.items())
+
+
 def _axis(path: str, values: list[Any]) -> list[_AxisValue]:
     group, _, field = path.partition(".")
     if group not in ("workload", "settings", "env") or not field:
         raise ValueError(f"matrix key {path!r}: write workload.FIELD, settings.NAME or env.NAME")
     if group == "workload" and field not in Workload.model_fields:
-        raise ValueError(f"matrix key {path!r}: no such field{_nearest(field, Workload.model_fields)}")
+        raise ValueError(
+            f"matrix key {path!r}: no such field{_nearest(field, Workload.model_fields)}"
+        )
     return [(group, field, value) for value in values]
 
 
-def _with_server_values(base: Deployment, values: tuple[_AxisValue, ...]) -> Deployment:
-    settings = {field: value for group, field, value in values if group == "settings"}
-    env = {field: str(value) for group, field, value in values if group == "env"}
-    return base.model_copy(
+def _cell(name: str, base: Deployment, workload: Workload, point: tuple[_AxisValue, ...]) -> Cell:
+    settings = {field: value for group, field, value in point if group == "settings"}
+    env = {field: str(value) for group, field, value in point if group == "env"}
+    changed = {field: value for group, field, value in point if group == "workload"}
+    key = "/".join([name, *(f"{field}={value}" for field, value in {**settings, **env}.items())])
+    deployment = base.model_copy(
         update={"settings": {**base.settings, **settings}, "env": {**base.env, **env}}
     )
-
-
-def _cell(key: str, deployment: Deployment, base: Workload, point: tuple[_AxisValue, ...]) -> Cell:
-    changed = {field: value for _, field, value in point}
-    workload = Workload.model_validate({**base.model_dump(exclude_unset=True), **changed})
-    labels = [
-        f"{field}={value}"
-        for field, value in {"input_tokens": workload.input_tokens, **changed}.items()
-    ]
+    workload = Workload.model_validate({**workload.model_dump(exclude_unset=True), **changed})
+    labels = [f"{field}={getattr(workload, field)}" for field in {"input_tokens": None, **changed}]
     return Cell(
         key="/".join([key, *labels]), deployment=key, settings=deployment, workload=workload
     )
@@ -283,7 +288,8 @@ def _nearest(word: str, known: Mapping[str, Any]) -> str:
 
 
 def read_campaign(path: Path) -> Campaign:
-    """Read and check a campaign file.
+    """
+    Read and check a campaign file.
 
     Raises ``SpecError`` naming file, line, what is wrong and the cure.
     """
@@ -317,9 +323,7 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise SpecError(
-            "no such campaign file", where=str(path), cure="check the path"
-        ) from None
+        raise SpecError("no such campaign file", where=str(path), cure="check the path") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(
             f"cannot be read: {error}", where=str(path), cure="give a UTF-8 text file"

@@ -19,7 +19,8 @@ GIB = 2**30
 
 
 def parse_tokens(text: str | int) -> int:
-    """A positive token count from ``4096``, ``"10k"`` (10,000) or ``"2M"`` (2,097,152).
+    """
+    A positive token count from ``4096``, ``"10k"`` (10,000) or ``"2M"`` (2,097,152).
 
     Raises ``ValueError`` with the accepted forms.
     """
@@ -28,7 +29,9 @@ def parse_tokens(text: str | int) -> int:
     else:
         match = _TOKENS.fullmatch(str(text).strip().replace("_", "").replace(",", ""))
         if match is None:
-            raise ValueError(f"{text!r} is not a token count; write 4096, 10k (10,000) or 2M (2^21)")
+            raise ValueError(
+                f"{text!r} is not a token count; write 4096, 10k (10,000) or 2M (2^21)"
+            )
         exact = float(match["number"]) * _TOKEN_FACTORS[match["suffix"]]
         count = int(exact)
         if count != exact:

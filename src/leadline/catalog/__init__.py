@@ -1,0 +1,1 @@
+"""Facts about models, texts and machines, as data with their sources."""

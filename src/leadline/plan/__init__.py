@@ -1,0 +1,1 @@
+"""What will fit, how long it will take, and which setting binds."""
