@@ -35,7 +35,9 @@ def test_token_count_is_read_with_the_suffixes_of_vllm(text: str | int, count: i
     assert parse_tokens(text) == count
 
 
-@pytest.mark.parametrize("text", ["", "many", "10 k", "10kb", "-5", "1e3", "0x10", "k", "1.", "2Mi"])
+@pytest.mark.parametrize(
+    "text", ["", "many", "10 k", "10kb", "-5", "1e3", "0x10", "k", "1.", "2Mi"]
+)
 def test_what_is_no_token_count_is_refused_with_the_accepted_forms(text: str) -> None:
     with pytest.raises(ValueError, match="token count") as refusal:
         parse_tokens(text)
@@ -50,7 +52,7 @@ def test_values_of_other_types_are_no_token_count(value: object) -> None:
 
 
 def test_a_fraction_of_a_token_is_refused() -> None:
-    with pytest.raises(ValueError, match="^'1.5' is not a whole number of tokens$"):
+    with pytest.raises(ValueError, match=r"^.1\.5. is not a whole number of tokens$"):
         parse_tokens("1.5")
 
 

@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,8 +23,10 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import InitErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.reader import ReaderError
 
 from leadline.errors import SpecError
 from leadline.units import parse_tokens
@@ -141,9 +144,9 @@ class Gate(Frozen):
 
 
 def _gate(value: object) -> object:
-    if not isinstance(value, str):
+    if isinstance(value, Gate | Mapping):
         return value
-    match = _GATE.fullmatch(value)
+    match = _GATE.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError(f"{value!r} is not a gate; write '<= 2.5', '>= 0.95' or '<= plan * 1.3'")
     return {
@@ -194,8 +197,10 @@ class Campaign(Frozen):
         for name in self.deployments:
             deployment = self.deployment(name)
             _require_engine(name, deployment)
-        for _ in self.cells():
-            pass
+        keys = Counter(cell.key for cell in self.cells())
+        for key, count in keys.items():
+            if count > 1:
+                raise ValueError(f"matrix: cell {key!r} comes twice; name each combination once")
         return self
 
     def deployment(self, name: str, _seen: tuple[str, ...] = ()) -> Deployment:
@@ -264,11 +269,28 @@ def _cell(name: str, base: Deployment, workload: Workload, point: tuple[_AxisVal
     deployment = base.model_copy(
         update={"settings": {**base.settings, **settings}, "env": {**base.env, **env}}
     )
-    workload = Workload.model_validate({**workload.model_dump(exclude_unset=True), **changed})
+    workload = _changed(workload, changed)
     labels = [f"{field}={getattr(workload, field)}" for field in {"input_tokens": None, **changed}]
     return Cell(
         key="/".join([key, *labels]), deployment=key, settings=deployment, workload=workload
     )
+
+
+def _changed(workload: Workload, values: dict[str, Any]) -> Workload:
+    """The workload with values of the matrix, which are to blame for what is wrong with it."""
+    try:
+        return Workload.model_validate({**workload.model_dump(exclude_unset=True), **values})
+    except ValidationError as error:
+        problems = [
+            InitErrorDetails(
+                type=problem["type"],
+                loc=("matrix", f"workload.{problem['loc'][0]}"),
+                input=problem["input"],
+                ctx=problem.get("ctx", {}),
+            )
+            for problem in error.errors()
+        ]
+        raise ValidationError.from_exception_data("matrix", problems) from error
 
 
 def _require_engine(name: str, deployment: Deployment) -> None:
@@ -305,6 +327,12 @@ def parse_campaign(text: str, *, source: str) -> Campaign:
         raise SpecError(
             f"not valid YAML: {error.problem}",
             where=f"{source}{line}",
+            cure="check indentation, colons and quotes at that line",
+        ) from error
+    except ReaderError as error:
+        raise SpecError(
+            f"not valid YAML: {error.reason}",
+            where=f"{source}:{text.count(chr(10), 0, error.position) + 1}",
             cure="check indentation, colons and quotes at that line",
         ) from error
     if not isinstance(tree, Mapping):
@@ -345,11 +373,20 @@ def _plain(node: Any) -> Any:
 def _spec_error(error: ValidationError, tree: Any, source: str) -> SpecError:
     messages = []
     for problem in error.errors():
-        path = [part for part in problem["loc"] if part not in ("process", "endpoint")]
+        path = _without_tags(problem["loc"])
         line = _line_of(tree, path)
         field = ".".join(str(part) for part in path) or "campaign"
         messages.append(f"{source}:{line}: {field}: {_problem(problem, path)}")
     return SpecError("\n".join(messages), cure="correct the named lines and run the command again")
+
+
+def _without_tags(loc: tuple[Any, ...]) -> list[Any]:
+    """The path as it stands in the file: pydantic adds the kind of a target after it."""
+    return [
+        part
+        for before, part in itertools.pairwise((None, *loc))
+        if not (before == "target" and part in ("process", "endpoint"))
+    ]
 
 
 def _problem(problem: Any, path: list[Any]) -> str:

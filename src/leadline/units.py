@@ -56,7 +56,7 @@ def show_tokens(count: int) -> str:
 
 
 def show_bytes(count: float) -> str:
-    """Binary units with three significant digits, ``0 B`` to ``1,023 MiB``, ``2,048 GiB`` and up."""
+    """Binary units, three digits: ``1.5 KiB``, ``1,023 MiB``, ``2,048 GiB``."""
     size = float(count)
     for unit in ("B", "KiB", "MiB"):
         if abs(size) < 1023.5:  # noqa: PLR2004  (else it would be shown as 1024)
