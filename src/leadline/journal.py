@@ -9,21 +9,24 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import orjson
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from leadline.errors import JournalError
 from leadline.records import FINDING_SCHEMA, RECORD_SCHEMA, Finding, Record
 
 RUN_SCHEMA = "leadline.run/1"
 
+L = TypeVar("L", Record, Finding)
+
 _SECRET = re.compile(
-    r"(hf_[A-Za-z0-9]{8,}|sk-[A-Za-z0-9_-]{8,}|(?<=Bearer )[A-Za-z0-9._~+/=-]{8,})"
+    r"(\bhf_[A-Za-z0-9]{8,}|\bsk-[A-Za-z0-9_-]{8,}|(?<=Bearer )[A-Za-z0-9._~+/=-]{8,})"
 )
 _REDACTED = "[redacted]"
 
@@ -38,6 +41,21 @@ class Redactor:
         for secret in self._secrets:
             text = text.replace(secret, _REDACTED)
         return _SECRET.sub(_REDACTED, text)
+
+    def within(self, content: Any) -> Any:
+        """
+        The same content with every text in it redacted.
+
+        Before it becomes JSON: there, a secret may be written in another way, or stand by chance
+        in a figure or be the name of a field.
+        """
+        if isinstance(content, str):
+            return self(content)
+        if isinstance(content, Mapping):
+            return {key: self.within(value) for key, value in content.items()}
+        if isinstance(content, list | tuple):
+            return [self.within(item) for item in content]
+        return content
 
 
 class Journal:
@@ -77,8 +95,8 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(content, BaseModel):
             content = content.model_dump(mode="json")
-        text = content if isinstance(content, str) else _dump(content).decode()
-        write_whole(path, self.redact(text))
+        kept = self.redact.within(content)
+        write_whole(path, kept if isinstance(kept, str) else _dump(kept).decode())
         return path
 
     def log_path(self, deployment: str, attempt: int) -> Path:
@@ -93,7 +111,7 @@ class Journal:
             self._files[stream] = path.open("ab")
         file = self._files[stream]
         try:
-            file.write(self.redact(orjson.dumps(line).decode()).encode() + b"\n")
+            file.write(orjson.dumps(self.redact.within(line)) + b"\n")
             file.flush()
             os.fsync(file.fileno())
         except OSError as error:
@@ -118,10 +136,10 @@ class Run:
         self.facts: dict[str, Any] = _read_json(path / "run.json")
 
     def records(self) -> list[Record]:
-        return [Record.model_validate(line) for line in self.lines("records")]
+        return self._read("records", Record)
 
     def findings(self) -> list[Finding]:
-        return [Finding.model_validate(line) for line in self.lines("findings")]
+        return self._read("findings", Finding)
 
     def events(self) -> list[dict[str, Any]]:
         return list(self.lines("events"))
@@ -141,23 +159,40 @@ class Run:
                     return
                 yield _parse_line(line, path, number)
 
+    def _read(self, stream: str, kind: type[L]) -> list[L]:
+        path = self.path / f"{stream}.jsonl"
+        return [
+            _validate(kind, line, path, number)
+            for number, line in enumerate(self.lines(stream), start=1)
+        ]
 
-def create_run(root: Path, campaign: str, facts: dict[str, Any], campaign_text: str) -> Path:
+
+def create_run(
+    root: Path,
+    campaign: str,
+    facts: dict[str, Any],
+    campaign_text: str,
+    redact: Redactor | None = None,
+) -> Path:
     """A new run directory ``root/<campaign>/<id>`` that appears complete or not at all."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     parent = root / campaign
     try:
         parent.mkdir(parents=True, exist_ok=True)
         path = _new_folder(parent, stamp)
-        write_whole(path / "campaign.yaml", Redactor()(campaign_text))
-        line = {"schema": RUN_SCHEMA, "id": path.name, "started": utc_now(), **facts}
-        write_whole(path / "run.json", _dump(line).decode())
     except OSError as error:
         raise JournalError(
             f"cannot create a run directory: {error.strerror}",
             where=str(parent),
             cure="choose a writable folder with --runs DIR",
         ) from error
+    line = {"schema": RUN_SCHEMA, "id": path.name, "started": utc_now(), **facts}
+    try:
+        write_whole(path / "campaign.yaml", (redact or Redactor())(campaign_text))
+        write_whole(path / "run.json", _dump(line).decode())
+    except JournalError:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
     return path
 
 
@@ -239,12 +274,27 @@ def _parse_line(line: bytes, path: Path, number: int) -> dict[str, Any]:
     try:
         parsed: dict[str, Any] = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        raise JournalError(
-            f"line {number} is damaged: {error}",
-            where=str(path),
-            cure="delete that line: its trial is then owed again",
-        ) from error
+        raise _damaged(path, number, str(error)) from error
+    if not isinstance(parsed, dict):
+        raise _damaged(path, number, "it is not a JSON object")
     return parsed
+
+
+def _validate(kind: type[L], line: dict[str, Any], path: Path, number: int) -> L:
+    try:
+        return kind.model_validate(line)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(str(part) for part in problem["loc"])
+        raise _damaged(path, number, f"{field}: {problem['msg']}") from error
+
+
+def _damaged(path: Path, number: int, problem: str) -> JournalError:
+    return JournalError(
+        f"line {number} is damaged: {problem}",
+        where=str(path),
+        cure="delete that line: its trial is then owed again",
+    )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class Clock(_Line):
     wall_start: str
     """UTC, ISO 8601."""
     start_ns: int
-    """Just before the first byte was handed over."""
+    """Just before the connection was opened; each request has its own."""
     written_ns: int | None = None
     """After the last byte of the request was handed over."""
     headers_ns: int | None = None

@@ -20,7 +20,6 @@ from leadline.prove.recall import EFFECTIVE_RECALL, found_needles
 from leadline.prove.structural import Proof, prove_edge, prove_over_limit, prove_trial
 from leadline.records import Finding, Record
 from leadline.spec import Campaign, Cell, Gate, parse_campaign
-from leadline.units import show_tokens
 
 Status = Literal["pass", "fail", "infeasible", "inconclusive", "skipped"]
 
@@ -237,8 +236,7 @@ def _conclude(cell: Cell, verdict: CellVerdict, facts: _Facts) -> _Conclusion:
 
 def _failure(cell: Cell, verdict: CellVerdict, facts: _Facts) -> _Conclusion | None:
     failures = [t.record.exchange.failure for t in verdict.trials if t.record.exchange.failure]
-    not_started = not verdict.trials and facts.named("cell_failed", cell=cell.key)
-    if not failures and not not_started:
+    if not failures and not facts.named("cell_failed", cell=cell.key):
         return None
     finding = facts.finding(cell)
     if finding:
@@ -357,7 +355,3 @@ def _longest(cells: list[CellVerdict], holds: Any) -> int | None:
             break
         longest = cell.input_tokens
     return longest
-
-
-def describe_length(tokens: int | None) -> str:
-    return "none" if tokens is None else f"{show_tokens(tokens)} tokens"

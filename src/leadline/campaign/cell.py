@@ -9,9 +9,9 @@ from leadline.campaign.failures import describe_error, gather_evidence
 from leadline.campaign.request import Request, Sender, summarise
 from leadline.campaign.work import Work
 from leadline.diagnose.explain import explain
-from leadline.errors import SpecError
+from leadline.errors import LoadError, SpecError
 from leadline.prompts.haystack import build_prompt
-from leadline.records import Record
+from leadline.records import Failure, Record
 from leadline.spec import Cell
 
 # After these the server is in an unknown state; one that we started is started afresh.
@@ -36,10 +36,13 @@ class CellRun:
             self._predict(tokens)
             for trial in self.work.owed_trials(self.cell):
                 record = await self._run_trial(trial, tokens)
-                if record.exchange.failure:
-                    return await self._fail(record)
+                if failure := record.exchange.failure:
+                    return await self._fail(failure, tokens)
         except SpecError as error:
             self._cannot_build(error)
+        except LoadError as error:  # the server did not even tokenise
+            self._note_failed()
+            return await self._fail(Failure(kind="unreachable", message=str(error)), tokens=0)
         return True
 
     def _input_tokens(self) -> int:
@@ -90,17 +93,21 @@ class CellRun:
         )
         return record
 
-    async def _fail(self, record: Record) -> bool:
-        evidence = await gather_evidence(self.sender.served, record)
+    async def _fail(self, failure: Failure, tokens: int) -> bool:
+        output_tokens = self.cell.workload.output_tokens
+        evidence = await gather_evidence(self.sender.served, failure, tokens, output_tokens)
         self.work.settled.add(self.cell.key)
         self.work.fail(explain(evidence).model_copy(update=self._place()))
-        failure = record.exchange.failure
-        unsettled = evidence.exit_status or (failure and failure.kind in _UNSETTLING)
+        unsettled = evidence.exit_status or failure.kind in _UNSETTLING
         return self.sender.served.target is None or not unsettled
+
+    def _note_failed(self) -> None:
+        """For a cell that fails without a record of its own."""
+        self.work.journal.event("cell_failed", cell=self.cell.key, attempt=self.sender.attempt)
 
     def _cannot_build(self, error: SpecError) -> None:
         self.work.settled.add(self.cell.key)
-        self.work.journal.event("cell_failed", cell=self.cell.key, attempt=self.sender.attempt)
+        self._note_failed()
         self.work.fail(
             describe_error(error, "PROMPT001", "prompt").model_copy(update=self._place())
         )

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from leadline.campaign.cell import CellRun
 from leadline.campaign.failures import WarmupError, explain_start, gather_evidence
 from leadline.campaign.request import Request, Sender, summarise
-from leadline.campaign.serving import Served, plan_deployment, serving
+from leadline.campaign.serving import Served, serving
 from leadline.campaign.work import Work
 from leadline.diagnose.explain import explain
 from leadline.errors import JournalError, LeadlineError, SpecError
@@ -33,7 +33,7 @@ class DeploymentRun:
 
     async def run(self) -> None:
         """Every owed cell gets a result; nothing that happens here stops the campaign."""
-        plan = plan_deployment(self.deployment)
+        plan = self.work.plans[self.key]
         for text in plan.warnings:
             self.work.journal.event("warning", deployment=self.key, text=text)
         if plan.verdict == "infeasible" and not self.work.options.try_infeasible:
@@ -126,8 +126,9 @@ class DeploymentRun:
         tokens = min(_WARMUP_TOKENS, max(1, room))
         request = await self._request(sender, "warmup", tokens, _WARMUP_OUTPUT)
         record = await sender.send(request)
-        if record.exchange.failure:
-            raise WarmupError(explain(await gather_evidence(sender.served, record)))
+        if failure := record.exchange.failure:
+            evidence = await gather_evidence(sender.served, failure, tokens, _WARMUP_OUTPUT)
+            raise WarmupError(explain(evidence))
 
     async def _probe_limits(self, sender: Sender) -> None:
         """One prompt of exactly the longest length, unless a cell is that, and one too long."""

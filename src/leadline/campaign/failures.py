@@ -7,7 +7,7 @@ from leadline.deploy.target import StartError
 from leadline.diagnose.explain import explain
 from leadline.diagnose.rule import Evidence
 from leadline.errors import AccessError, LeadlineError
-from leadline.records import Finding, Record
+from leadline.records import Failure, Finding
 
 _EXIT_WAIT_S = 2.0
 
@@ -20,14 +20,16 @@ class WarmupError(LeadlineError):
         self.finding = finding
 
 
-async def gather_evidence(served: Served, record: Record) -> Evidence:
+async def gather_evidence(
+    served: Served, failure: Failure | None, input_tokens: int, output_tokens: int
+) -> Evidence:
     """What there is to see after a failed request; a dying server gets a moment to die."""
     return Evidence(
         exit_status=await served.target.exited(_EXIT_WAIT_S) if served.target else None,
         log=served.target.log_tail() if served.target else (),
-        failure=record.exchange.failure,
-        input_tokens=record.sent.input_tokens,
-        output_tokens=record.sent.output_tokens,
+        failure=failure,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
         window_tokens=served.window_tokens,
     )
 

@@ -29,7 +29,7 @@ async def run_campaign(
     a spec that cannot be meant, a missing corpus, a run directory that cannot be written.
     """
     corpora = _check(campaign)
-    path, resumed = _open_run(campaign, campaign_text, options)
+    path, resumed = _open_run(campaign, campaign_text, options, redact)
     journal = Journal(path, redact)
     try:
         async with open_session() as session:
@@ -55,21 +55,24 @@ def _check(campaign: Campaign) -> dict[str, Corpus]:
     return {reference: load_corpus(reference) for reference in references}
 
 
-def _open_run(campaign: Campaign, text: str, options: RunOptions) -> tuple[Path, bool]:
+def _open_run(
+    campaign: Campaign, text: str, options: RunOptions, redact: Redactor
+) -> tuple[Path, bool]:
     digest = campaign.digest()
     unfinished = find_unfinished(options.runs_root, campaign.name, digest)
     if unfinished and not options.fresh:
         return unfinished.path, True
     seed = secrets.randbits(32) if campaign.seed is None else campaign.seed
     facts = {"campaign": campaign.name, "digest": digest, "seed": seed}
-    return create_run(options.runs_root, campaign.name, facts, text), False
+    return create_run(options.runs_root, campaign.name, facts, text, redact), False
 
 
 def _begin(work: Work, *, resumed: bool) -> None:
     deployments = {cell.deployment: cell.settings for cell in work.campaign.cells()}
     work.journal.event("run_resumed" if resumed else "run_started")
     work.journal.write("environment.json", _environment(work, deployments))
-    plans = {key: plan_deployment(item).model_dump() for key, item in deployments.items()}
+    work.plans = {key: plan_deployment(item) for key, item in deployments.items()}
+    plans = {key: plan.model_dump() for key, plan in work.plans.items()}
     work.journal.write("plan.json", {"schema": PLAN_SCHEMA, "deployments": plans})
     owed = sum(len(work.owed_trials(cell)) for cell in work.campaign.cells())
     work.watcher.run_started(work.campaign.name, str(work.journal.path), owed, resumed)

@@ -10,6 +10,7 @@ import aiohttp
 from leadline.campaign.watch import Watcher
 from leadline.journal import Journal, Run
 from leadline.metrics.measures import measure
+from leadline.plan.local_memory import LocalPlan
 from leadline.plan.time import PrefillModel
 from leadline.prompts.corpus import Corpus
 from leadline.records import Finding, Record
@@ -38,6 +39,7 @@ class Work:
     """(cell, trial) pairs that have a record."""
     settled: set[str] = field(default_factory=set)
     """Cells that failed or were ruled out, and limits that were probed."""
+    plans: dict[str, LocalPlan] = field(default_factory=dict)
     models: dict[str, PrefillModel] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
 

@@ -7,6 +7,7 @@ Runs llama.cpp's own C++ HTTP server in this process and nothing else.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 
 import xllamacpp
@@ -22,9 +23,10 @@ def main() -> None:
     # Blocked before the server's threads are born, so that they inherit the mask and the
     # signal waits for us.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-    server = xllamacpp.Server(_params(options))
+    _server = xllamacpp.Server(_params(options))
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
-    del server
+    # An orderly end would first finish the running prompt, which can take minutes.
+    os._exit(0)
 
 
 def _parser() -> argparse.ArgumentParser:

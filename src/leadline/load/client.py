@@ -41,7 +41,8 @@ def open_session() -> aiohttp.ClientSession:
     tracing.on_request_chunk_sent.append(_note_written)
     return aiohttp.ClientSession(
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=30),
-        connector=aiohttp.TCPConnector(limit=0),
+        # A kept connection that the server closes while we pause would look like its failure.
+        connector=aiohttp.TCPConnector(limit=0, force_close=True),
         trace_configs=[tracing],
         read_bufsize=1 << 20,
     )
@@ -139,11 +140,11 @@ class _Stream:
         if not self.chunks:
             return Failure(
                 kind="timeout",
-                message=f"no first token within {self.patience.first_token_s:.0f} s",
+                message=f"no first token within {self.patience.first_token_s:g} s",
             )
         return Failure(
             kind="stalled",
-            message=f"no further chunk within {self.patience.between_tokens_s:.0f} s "
+            message=f"no further chunk within {self.patience.between_tokens_s:g} s "
             f"after {len(self.chunks)} chunks",
         )
 

@@ -17,7 +17,7 @@ NS = 1e-9
 
 
 class Measures(BaseModel):
-    """Definitions: start is just before the request's first byte is written."""
+    """Definitions: start is just before the connection for the request is opened."""
 
     model_config = ConfigDict(frozen=True)
 

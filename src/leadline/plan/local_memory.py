@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict
 from leadline.units import show_bytes, show_tokens
 
 PLAN_SCHEMA = "leadline.plan/1"
-_SOURCE = "GGUF header; llama.cpp allocates K and V for every layer and position at start"
+_FILE_SOURCE = "the GGUF file, mapped whole"
+_KV_SOURCE = "GGUF header; llama.cpp allocates K and V for every layer and position at start"
 
 
 class MemoryTerm(BaseModel):
@@ -61,8 +62,8 @@ def plan_llamacpp(
     window = int(settings.get("ctx_size") or trained)
     per_token = _kv_bytes_per_token(reader, architecture, settings)
     terms = (
-        _term("weights", model.stat().st_size, "size of the file"),
-        _term("KV cache", window * per_token, f"{window} tokens x {per_token} B"),
+        _term("weights", model.stat().st_size, "size of the file", _FILE_SOURCE),
+        _term("KV cache", window * per_token, f"{window} tokens x {per_token} B", _KV_SOURCE),
     )
     available = psutil.virtual_memory().available if available_bytes is None else available_bytes
     facts = {
@@ -116,9 +117,9 @@ def _warnings(window: int, trained: int) -> tuple[str, ...]:
     return (text,)
 
 
-def _term(name: str, size_bytes: int, formula: str) -> MemoryTerm:
+def _term(name: str, size_bytes: int, formula: str, source: str) -> MemoryTerm:
     return MemoryTerm(
-        name=name, size_bytes=size_bytes, formula=formula, source=_SOURCE, kind="derived"
+        name=name, size_bytes=size_bytes, formula=formula, source=source, kind="derived"
     )
 
 
