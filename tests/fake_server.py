@@ -48,9 +48,7 @@ def token(text: str, count: int | None = None, reason: str | None = None, **more
 
 def usage(prompt: int, completion: int, **more: Any) -> bytes:
     """The usage-only event that ``include_usage`` asks for."""
-    return sse(
-        choices=[], usage={"prompt_tokens": prompt, "completion_tokens": completion, **more}
-    )
+    return sse(choices=[], usage={"prompt_tokens": prompt, "completion_tokens": completion, **more})
 
 
 def models(*names: str, **facts: Any) -> Answer:
