@@ -276,7 +276,8 @@ def test_a_value_inside_the_matrix_is_checked_like_any_other() -> None:
         ),
         (
             (
-                "name: a\ndeployments:\n  x:\n    target:\n      url: http://h\n      kind: endpoint\n"
+                "name: a\ndeployments:\n  x:\n    target:\n"
+                "      url: http://h\n      kind: endpoint\n"
                 "      api_key: secret\n"
             ),
             "c.yaml:7: deployments.x.target.api_key: unknown key; did you mean 'api_key_env'?",
@@ -284,7 +285,8 @@ def test_a_value_inside_the_matrix_is_checked_like_any_other() -> None:
         (
             SMALL + "zzz: 1\n",
             (
-                "c.yaml:5: zzz: unknown key; known: name, model, hardware, seed, deployments, matrix, "
+                "c.yaml:5: zzz: unknown key; known: name, model, hardware, seed, deployments, "
+                "matrix, "
                 "workload, timeouts, gates"
             ),
         ),
@@ -300,7 +302,8 @@ def test_an_unknown_key_gets_file_line_and_the_nearest_name(text: str, message: 
         (
             SMALL + "workload: {cold: maybe}\n",
             (
-                "c.yaml:5: workload.cold: Input should be a valid boolean, unable to interpret input "
+                "c.yaml:5: workload.cold: Input should be a valid boolean, unable to "
+                "interpret input "
                 "(given: 'maybe')"
             ),
         ),
@@ -318,7 +321,8 @@ def test_an_unknown_key_gets_file_line_and_the_nearest_name(text: str, message: 
         (
             "name: a\ndeployments: {x: {target: docker}}\n",
             (
-                "c.yaml:2: deployments.x.target: not a target; write process, or http://HOST:PORT of "
+                "c.yaml:2: deployments.x.target: not a target; write process, or "
+                "http://HOST:PORT of "
                 "a running server"
             ),
         ),
