@@ -17,8 +17,8 @@ install: $(VENV)/quickstart.stamp
 test: $(VENV)/dev.stamp check unit end-to-end
 
 check:
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests docs
+	$(BIN)/ruff format --check src tests docs docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 

@@ -1,12 +1,10 @@
-"""
-The verbs: parse, call, render. The only place that catches ``LeadlineError``.
+"""The verbs: parse, call, render. The only place that catches ``LeadlineError``.
 
 Heavy modules are imported inside the verbs, so that ``leadline --help`` stays quick.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sys
@@ -58,7 +56,7 @@ def _exit_code(argv: list[str] | None) -> int:
     except LeadlineError as error:
         click.echo(f"leadline: {error}", err=True)
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt, asyncio.CancelledError):
+    except (click.Abort, KeyboardInterrupt):
         click.echo(
             "\nleadline: interrupted; everything started was stopped, and what was measured is "
             "kept.\n  The same command resumes the run.",
@@ -75,8 +73,7 @@ def _exit_code(argv: list[str] | None) -> int:
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, message="leadline %(version)s")
 def cli() -> None:
-    """
-    Qualify LLM serving at long context: deploy it, prove it, measure it, explain it.
+    """Qualify LLM serving at long context: deploy it, prove it, measure it, explain it.
 
     Exit codes: 0 passed, 1 did not qualify, 2 engine or infrastructure trouble, 3 wrong use,
     130 interrupted.
@@ -129,6 +126,13 @@ def run(
 @click.option("--repeats", default=1, show_default=True, help="Trials, each with a fresh prompt.")
 @click.option("--corpus", default="kjv", show_default=True, help="UTF-8 text file or catalog name.")
 @click.option("--needles", default=1, show_default=True, help="Passkeys to hide and ask for.")
+@click.option(
+    "--prompt-as",
+    default="ids",
+    show_default=True,
+    type=click.Choice(["ids", "text", "chat"]),
+    help="Token ids, text, or a chat message.",
+)
 @click.option("--tokenizer", help="tokenizer.json or its folder. Default: ask the server.")
 @click.option("--engine", help="vllm, sglang, llamacpp or openai. Default: recognise it.")
 @click.option("--max-model-len", help="The window, where the server does not tell it.")
@@ -143,7 +147,7 @@ def run(
 def prove(runs_root: Path, as_json: bool, **options: Any) -> int:
     """Prove that a running server really reads N tokens, cold, and measure it."""
     campaign = _prove_campaign(**options)
-    asyncio.run(_require_server(campaign))
+    _await(_require_server(campaign))
     text = campaign.model_dump_json(indent=2, exclude_unset=True)
     return _run(campaign, text, runs_root, fresh=True, as_json=as_json)
 
@@ -196,7 +200,7 @@ def _run(
     watcher = watch_on(_console(stderr=True), plain=as_json)
     redact = Redactor(_secrets(campaign))
     try:
-        path = asyncio.run(_until_signal(run_campaign(campaign, text, options, watcher, redact)))
+        path = _await(run_campaign(campaign, text, options, watcher, redact))
     finally:
         watcher.close()
     return _report(path, as_json=as_json)
@@ -222,11 +226,19 @@ def _report(path: Path, *, as_json: bool) -> int:
 T = TypeVar("T")
 
 
-async def _until_signal(work: Coroutine[Any, Any, T]) -> T:
-    """SIGTERM ends a campaign as safely as Ctrl-C does."""
-    task = asyncio.ensure_future(work)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    return await task
+def _await(work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end; SIGTERM ends the work as safely as Ctrl-C does."""
+    import asyncio
+
+    async def until_signal() -> T:
+        task = asyncio.ensure_future(work)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await task
+
+    try:
+        return asyncio.run(until_signal())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 def _prove_campaign(**options: Any) -> Campaign:
@@ -247,7 +259,8 @@ def _prove_campaign(**options: Any) -> Campaign:
         "settings": {"max_model_len": _tokens("--max-model-len", window)} if window else {},
     }
     workload = (
-        "input_tokens", "output_tokens", "repeats", "corpus", "needles", "cold", "limit_probes",
+        "input_tokens", "output_tokens", "repeats", "corpus", "needles", "prompt_as", "cold",
+        "limit_probes",
     )  # fmt: skip
     try:
         return Campaign.model_validate(

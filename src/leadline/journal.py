@@ -1,5 +1,4 @@
-"""
-The run directory: append-only JSON lines, flushed before the next step, read back torn or whole.
+"""The run directory: append-only JSON lines, flushed before the next step, read back torn or whole.
 
 Everything observed is written here first; everything else is derived from it.
 """
@@ -43,8 +42,7 @@ class Redactor:
         return _SECRET.sub(_REDACTED, text)
 
     def within(self, content: Any) -> Any:
-        """
-        The same content with every text in it redacted.
+        """The same content with every text in it redacted.
 
         Before it becomes JSON: there, a secret may be written in another way, or stand by chance
         in a figure or be the name of a field.
@@ -59,8 +57,7 @@ class Redactor:
 
 
 class Journal:
-    """
-    One run's directory, held by one process at a time.
+    """One run's directory, held by one process at a time.
 
     Errors: ``JournalError`` when another process holds it or it cannot be written.
     """

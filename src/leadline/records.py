@@ -1,5 +1,4 @@
-"""
-What is written down of every request: raw ticks, raw usage, raw text. No figure is stored.
+"""What is written down of every request: raw ticks, raw usage, raw text. No figure is stored.
 
 All ticks are ``perf_counter_ns`` of one process; ``wall_start`` ties them to the calendar.
 """
@@ -64,6 +63,8 @@ class Needle(_Line):
 
 class Sent(_Line):
     input_tokens: int
+    """As the server should count them: for text and chat, what it adds itself included."""
+    prompt_as: str = "ids"
     output_tokens: int
     ids_sha256: str
     corpus_sha256: str

@@ -46,6 +46,7 @@ def _tokens_or_max(value: object) -> int | str:
 
 TokenCount = Annotated[int, BeforeValidator(parse_tokens)]
 PromptLength = Annotated[int | Literal["max"], BeforeValidator(_tokens_or_max)]
+PromptForm = Literal["ids", "text", "chat"]
 Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 
 
@@ -113,7 +114,10 @@ class Workload(Frozen):
     repeats: Annotated[int, Field(ge=1, le=1000)] = 3
     corpus: str = "kjv"
     """A text file, or the name of a corpus in the catalog."""
+    prompt_as: PromptForm = "ids"
+    """``ids`` (token ids to /v1/completions), ``text``, or ``chat`` (one user message)."""
     cold: bool = True
+    """Require that no token of the prompt came from a cache."""
     needles: Annotated[int, Field(ge=0, le=64)] = 1
     """Passkeys hidden at random depths and asked for at the end."""
     limit_probes: bool = True
@@ -310,8 +314,7 @@ def _nearest(word: str, known: Mapping[str, Any]) -> str:
 
 
 def read_campaign(path: Path) -> Campaign:
-    """
-    Read and check a campaign file.
+    """Read and check a campaign file.
 
     Raises ``SpecError`` naming file, line, what is wrong and the cure.
     """

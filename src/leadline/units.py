@@ -20,8 +20,7 @@ GIB = 2**30
 
 
 def parse_tokens(text: str | int) -> int:
-    """
-    A positive token count from ``4096``, ``"10k"`` (10,000) or ``"2M"`` (2,097,152).
+    """A positive token count from ``4096``, ``"10k"`` (10,000) or ``"2M"`` (2,097,152).
 
     Raises ``ValueError`` with the accepted forms.
     """
@@ -53,6 +52,14 @@ def parse_bytes(text: str) -> int:
 def show_tokens(count: int) -> str:
     """``2,097,152``: exact, because a rounded token count is how lengths go wrong."""
     return f"{count:,}"
+
+
+def show_rate(per_second: float) -> str:
+    """Three significant digits, never an exponent: ``45.2``, ``3,790``."""
+    if per_second < 100:  # noqa: PLR2004
+        return f"{per_second:.3g}"
+    digits = max(0, len(str(int(per_second))) - 3)
+    return f"{round(per_second, -digits):,.0f}"
 
 
 def show_bytes(count: float) -> str:

@@ -1,5 +1,4 @@
-"""
-From the lines of a journal to verdicts: the one place where results are derived.
+"""From the lines of a journal to verdicts: the one place where results are derived.
 
 ``leadline report`` calls this again at any time; nothing here needs a server.
 """

@@ -10,7 +10,6 @@ from leadline.campaign.request import Request, Sender, summarise
 from leadline.campaign.work import Work
 from leadline.diagnose.explain import explain
 from leadline.errors import LoadError, SpecError
-from leadline.prompts.haystack import build_prompt
 from leadline.records import Failure, Record
 from leadline.spec import Cell
 
@@ -74,8 +73,7 @@ class CellRun:
         corpus = work.corpora[workload.corpus]
         # Not of the deployment: engines that are compared get the same prompts.
         seed = f"{work.seed}/{tokens}/{workload.output_tokens}/{trial}"
-        encode = self.sender.served.encode
-        prompt = await build_prompt(corpus, encode, tokens, seed, workload.needles)
+        prompt = await self.sender.build(workload.prompt_as, corpus, tokens, seed, workload.needles)
         record = await self.sender.send(
             Request(
                 purpose="trial",
@@ -84,6 +82,7 @@ class CellRun:
                 prompt=prompt,
                 corpus=corpus,
                 output_tokens=workload.output_tokens,
+                form=workload.prompt_as,
                 cold=workload.cold,
             )
         )

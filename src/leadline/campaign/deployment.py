@@ -14,9 +14,8 @@ from leadline.campaign.work import Work
 from leadline.diagnose.explain import explain
 from leadline.errors import JournalError, LeadlineError, SpecError
 from leadline.plan.local_memory import LocalPlan
-from leadline.prompts.haystack import build_prompt
 from leadline.records import Purpose
-from leadline.spec import Cell
+from leadline.spec import Cell, PromptForm
 
 _WARMUP_TOKENS = 256
 _WARMUP_OUTPUT = 8
@@ -123,12 +122,15 @@ class DeploymentRun:
         """A generated token, the last condition of readiness, and the first probe of speed."""
         self.work.watcher.phase(self.key, "generating a first token")
         room = sender.served.max_input_tokens(_WARMUP_OUTPUT) or _WARMUP_TOKENS
-        tokens = min(_WARMUP_TOKENS, max(1, room))
-        request = await self._request(sender, "warmup", tokens, _WARMUP_OUTPUT)
-        record = await sender.send(request)
-        if failure := record.exchange.failure:
-            evidence = await gather_evidence(sender.served, failure, tokens, _WARMUP_OUTPUT)
-            raise WarmupError(explain(evidence))
+        tokens = min(_WARMUP_TOKENS, max(1, room // 2))
+        for form in dict.fromkeys(cell.workload.prompt_as for cell in self.cells):
+            request = await self._request(sender, "warmup", form, tokens, _WARMUP_OUTPUT)
+            record = await sender.send(request)
+            if failure := record.exchange.failure:
+                evidence = await gather_evidence(sender.served, failure, tokens, _WARMUP_OUTPUT)
+                raise WarmupError(explain(evidence))
+            if form != "ids":
+                sender.learn_overhead(record, form)
 
     async def _probe_limits(self, sender: Sender) -> None:
         """One prompt of exactly the longest length, unless a cell is that, and one too long."""
@@ -150,7 +152,8 @@ class DeploymentRun:
     async def _probe(
         self, sender: Sender, purpose: Purpose, tokens: int, output_tokens: int
     ) -> None:
-        request = await self._request(sender, purpose, tokens, output_tokens)
+        form = self.work.campaign.workload.prompt_as
+        request = await self._request(sender, purpose, form, tokens, output_tokens)
         label = f"{self.key}: {'at the limit' if purpose == 'edge' else 'over the limit'}"
         prediction = self.work.model(self.key).predict(tokens) if purpose == "edge" else None
         self.work.watcher.trial_started(label, 1, 1, tokens, prediction)
@@ -158,11 +161,11 @@ class DeploymentRun:
         self.work.watcher.trial_ended(label, 1, summarise(record.exchange), None)
 
     async def _request(
-        self, sender: Sender, purpose: Purpose, tokens: int, output_tokens: int
+        self, sender: Sender, purpose: Purpose, form: PromptForm, tokens: int, output_tokens: int
     ) -> Request:
         corpus = self.work.corpora[self.work.campaign.workload.corpus]
         seed = f"{self.work.seed}/{purpose}/{self.attempt}"
-        prompt = await build_prompt(corpus, sender.served.encode, tokens, seed, needles=0)
+        prompt = await sender.build(form, corpus, tokens, seed, needles=0)
         return Request(
             purpose=purpose,
             cell=self.limits_key,
@@ -170,6 +173,7 @@ class DeploymentRun:
             prompt=prompt,
             corpus=corpus,
             output_tokens=output_tokens,
+            form=form,
         )
 
     def _skip_limits(self, reason: str) -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from leadline.campaign.serving import Served
 from leadline.campaign.work import Work
 from leadline.errors import LeadlineError
 from leadline.journal import utc_now
-from leadline.load.client import Patience, completion_body, stream_completion
+from leadline.load.client import ROUTES, Patience, request_body, stream_completion
 from leadline.metrics.measures import measure
 from leadline.metrics.scrape import growth
 from leadline.prompts.corpus import Corpus
-from leadline.prompts.haystack import Prompt
+from leadline.prompts.haystack import Prompt, build_prompt
+from leadline.prompts.text import build_text_prompt
 from leadline.records import Exchange, Purpose, Record, Sent
-from leadline.units import show_seconds, show_tokens
+from leadline.spec import PromptForm
+from leadline.units import show_rate, show_seconds, show_tokens
 
 _UNKNOWN_PATIENCE_S = 600.0
 
@@ -27,6 +29,7 @@ class Request:
     prompt: Prompt
     corpus: Corpus
     output_tokens: int
+    form: PromptForm
     cold: bool = True
 
 
@@ -38,14 +41,32 @@ class Sender:
     served: Served
     deployment: str
     attempt: int
+    overhead_tokens: dict[PromptForm, int] = field(default_factory=lambda: {"ids": 0})
+    """What the server adds to a prompt of that form: a first token, a chat template."""
+
+    async def build(
+        self, form: PromptForm, corpus: Corpus, tokens: int, seed: str, needles: int
+    ) -> Prompt:
+        """A prompt that the server should count as exactly ``tokens``."""
+        if form == "ids":
+            return await build_prompt(corpus, self.served.encode, tokens, seed, needles)
+        inside = tokens - self.overhead_tokens.get(form, 0)
+        return await build_text_prompt(corpus, self.served.encode, inside, seed, needles)
+
+    def learn_overhead(self, record: Record, form: PromptForm) -> None:
+        """From a request of known length: the rest of the server's count is its own."""
+        counted = (record.exchange.usage or {}).get("prompt_tokens")
+        if isinstance(counted, int):
+            self.overhead_tokens[form] = counted - record.sent.input_tokens
 
     async def send(self, request: Request) -> Record:
         """The journal has the record before anybody judges it."""
-        body = completion_body(
+        body = request_body(
             self.served.server.endpoint,
             self.served.engine,
-            request.prompt.ids,
+            request.prompt,
             request.output_tokens,
+            form=request.form,
             cold=request.cold,
             salt=f"{self.work.seed}-{request.cell}-{request.trial}-{self.attempt}",
         )
@@ -54,6 +75,7 @@ class Sender:
             self.work.session,
             self.served.server.endpoint,
             self.served.engine,
+            ROUTES[request.form],
             body,
             self._patience(len(request.prompt.ids)),
             self.work.watcher.chunk,
@@ -68,7 +90,8 @@ class Sender:
 
     def _record(self, request: Request, exchange: Exchange, counters: dict[str, float]) -> Record:
         sent = Sent(
-            input_tokens=len(request.prompt.ids),
+            input_tokens=len(request.prompt.ids) + self.overhead_tokens.get(request.form, 0),
+            prompt_as=request.form,
             output_tokens=request.output_tokens,
             ids_sha256=request.prompt.ids_sha256,
             corpus_sha256=request.corpus.sha256,
@@ -108,5 +131,5 @@ def summarise(exchange: Exchange) -> str:
     measures = measure(exchange)
     ttft = show_seconds(measures.ttft_s) if measures.ttft_s else "–"
     rate = measures.decode_tokens_per_s
-    decode = f", decode {rate:.3g} tokens/s" if rate else ""
+    decode = f", decode {show_rate(rate)} tokens/s" if rate else ""
     return f"{show_tokens(measures.prompt_tokens or 0)} tokens counted, TTFT {ttft}{decode}"

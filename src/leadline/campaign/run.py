@@ -22,8 +22,7 @@ from leadline.spec import Campaign, Cell, Deployment, ProcessTarget
 async def run_campaign(
     campaign: Campaign, campaign_text: str, options: RunOptions, watcher: Watcher, redact: Redactor
 ) -> Path:
-    """
-    Run or resume a campaign; returns the run directory.
+    """Run or resume a campaign; returns the run directory.
 
     A cell that fails is a result. Raises ``LeadlineError`` only for what concerns all of them:
     a spec that cannot be meant, a missing corpus, a run directory that cannot be written.

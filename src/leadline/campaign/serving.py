@@ -50,8 +50,7 @@ async def serving(
     redact: Redactor,
     on_phase: OnPhase,
 ) -> AsyncIterator[Served]:
-    """
-    The deployment's server for the length of the block; what we started is stopped after it.
+    """The deployment's server for the length of the block; what we started is stopped after it.
 
     Raises ``StartError`` or another ``LeadlineError`` if it does not come up as it should.
     """

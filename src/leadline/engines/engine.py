@@ -1,5 +1,4 @@
-"""
-An engine as a table: what differs between servers is data, and nothing else knows it.
+"""An engine as a table: what differs between servers is data, and nothing else knows it.
 
 Paths into JSON answers are dotted (``usage.prompt_tokens``, ``data.0.id``).
 """

@@ -1,5 +1,4 @@
-"""
-``python -m leadline.engines.llamacpp_server``: the embedded server under llama-server's options.
+"""``python -m leadline.engines.llamacpp_server``: the embedded server under llama-server's options.
 
 Runs llama.cpp's own C++ HTTP server in this process and nothing else.
 """

@@ -1,5 +1,4 @@
-"""
-One streamed completion, stamped as it arrives and parsed only when it is over.
+"""One streamed completion, stamped as it arrives and parsed only when it is over.
 
 Every chunk is stamped before anything looks into it; an event carries the time of the chunk
 that completed it. Whatever goes wrong becomes part of the answer: a failed request is a result.
@@ -8,22 +7,40 @@ that completed it. Whatever goes wrong becomes part of the answer: a failed requ
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from io import BytesIO
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import aiohttp
 import orjson
 
 from leadline.engines.engine import Engine, pick
 from leadline.launch import Endpoint
+from leadline.prompts.haystack import Prompt
 from leadline.records import Clock, Event, Exchange, Failure, FailureKind
+from leadline.spec import PromptForm
 
-COMPLETIONS = "/v1/completions"
+# Form of the prompt to the route that takes it.
+ROUTES: dict[PromptForm, str] = {
+    "ids": "/v1/completions",
+    "text": "/v1/completions",
+    "chat": "/v1/chat/completions",
+}
 # A long prompt makes a long line when a server echoes it in an error.
 _ERROR_BYTES = 4000
+_EVENT = b"data:"
+
+# Completions, chat, and what reasoning models say before they answer.
+_TEXT_PATHS = (
+    "choices.0.text",
+    "choices.0.delta.content",
+    "choices.0.delta.reasoning_content",
+    "choices.0.delta.reasoning",
+)
 
 OnChunk = Callable[[int], None]
 
@@ -48,19 +65,20 @@ def open_session() -> aiohttp.ClientSession:
     )
 
 
-def completion_body(
+def request_body(
     endpoint: Endpoint,
     engine: Engine,
-    ids: list[int],
+    prompt: Prompt,
     output_tokens: int,
     *,
+    form: PromptForm,
     cold: bool,
     salt: str,
 ) -> bytes:
     """The request as bytes, ready before the clock starts."""
     body: dict[str, Any] = {
         "model": endpoint.model,
-        "prompt": ids,
+        **_prompt_fields(prompt, form),
         "max_tokens": output_tokens,
         "temperature": 0,
         "stream": True,
@@ -70,14 +88,28 @@ def completion_body(
     if cold:
         body |= engine.cold_fields
         if engine.salt_field:
-            body[engine.salt_field] = salt
+            body[engine.salt_field] = _cache_salt(salt)
     return orjson.dumps(body)
+
+
+def _cache_salt(salt: str) -> str:
+    """Hex of fixed length: vLLM 0.32 refuses '@', '/', backslashes and over 128 characters."""
+    return hashlib.sha256(salt.encode()).hexdigest()[:32]
+
+
+def _prompt_fields(prompt: Prompt, form: PromptForm) -> dict[str, Any]:
+    if form == "ids":
+        return {"prompt": prompt.ids}
+    if form == "text":
+        return {"prompt": prompt.text}
+    return {"messages": [{"role": "user", "content": prompt.text}]}
 
 
 async def stream_completion(
     session: aiohttp.ClientSession,
     endpoint: Endpoint,
     engine: Engine,
+    route: str,
     body: bytes,
     patience: Patience,
     on_chunk: OnChunk = lambda _: None,
@@ -86,11 +118,11 @@ async def stream_completion(
     stream = _Stream(patience, on_chunk)
     failure: Failure | None = None
     try:
-        await stream.run(session, endpoint, body)
+        await stream.run(session, endpoint, route, body)
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        failure = Failure(kind="unreachable", message=str(error))
     except TimeoutError:
         failure = stream.lost_patience()
-    except aiohttp.ClientConnectorError as error:
-        failure = Failure(kind="unreachable", message=str(error))
     except (aiohttp.ClientError, ConnectionError) as error:
         failure = Failure(kind="disconnected", message=f"{type(error).__name__}: {error}")
     return _parse(stream, engine, failure)
@@ -103,6 +135,8 @@ class _Stream:
         self.patience = patience
         self.on_chunk = on_chunk
         self.chunks: list[tuple[int, bytes]] = []
+        self.events_seen = 0
+        """Chunks that completed an event."""
         self.status: int | None = None
         self.written_ns: int | None = None
         self.headers_ns: int | None = None
@@ -110,7 +144,9 @@ class _Stream:
         self.start_ns = time.perf_counter_ns()
         self.end_ns = self.start_ns
 
-    async def run(self, session: aiohttp.ClientSession, endpoint: Endpoint, body: bytes) -> None:
+    async def run(
+        self, session: aiohttp.ClientSession, endpoint: Endpoint, route: str, body: bytes
+    ) -> None:
         headers = {"Content-Type": "application/json", **endpoint.headers}
         self.start_ns = time.perf_counter_ns()
         deadline = asyncio.timeout(self.patience.first_token_s)
@@ -118,7 +154,10 @@ class _Stream:
             async with (
                 deadline,
                 session.post(
-                    endpoint.url + COMPLETIONS, data=body, headers=headers, trace_request_ctx=self
+                    endpoint.url + route,
+                    data=BytesIO(body),
+                    headers=headers,
+                    trace_request_ctx=self,
                 ) as response,
             ):
                 self.headers_ns = time.perf_counter_ns()
@@ -129,15 +168,19 @@ class _Stream:
 
     async def _read(self, response: aiohttp.ClientResponse, deadline: asyncio.Timeout) -> None:
         loop = asyncio.get_running_loop()
+        line_head = b""
         while chunk := await response.content.readany():
             self.chunks.append((time.perf_counter_ns(), chunk))
-            if b"data:" not in chunk:
+            *lines, open_line = (line_head + chunk).split(b"\n")
+            line_head = open_line[: len(_EVENT)]
+            if not any(line.startswith(_EVENT) for line in lines):
                 continue  # a keep-alive comment is no progress
             deadline.reschedule(loop.time() + self.patience.between_tokens_s)
-            self.on_chunk(len(self.chunks))
+            self.events_seen += 1
+            self.on_chunk(self.events_seen)
 
     def lost_patience(self) -> Failure:
-        if not self.chunks:
+        if not self.events_seen:
             return Failure(
                 kind="timeout",
                 message=f"no first token within {self.patience.first_token_s:g} s",
@@ -145,7 +188,7 @@ class _Stream:
         return Failure(
             kind="stalled",
             message=f"no further chunk within {self.patience.between_tokens_s:g} s "
-            f"after {len(self.chunks)} chunks",
+            f"after {self.events_seen} chunks",
         )
 
 
@@ -240,19 +283,34 @@ class _Answer:
             message = error_text(payload[:_ERROR_BYTES].decode(errors="replace"))
             self.error = _failure("stream_error", message)
             return
-        self._take_event(t_ns, event, engine)
+        try:
+            self._take_event(t_ns, event, engine)
+        except TypeError:
+            shown = payload[:200].decode(errors="replace")
+            self.error = _failure("malformed", f"not an event of the completions API: {shown}")
 
     def _take_event(self, t_ns: int, event: Any, engine: Engine) -> None:
-        if usage := pick(event, "usage"):
-            self.usage = usage
-        if engine.timings_path and (timings := pick(event, engine.timings_path)):
-            self.timings = timings
+        self.usage = _require(dict, pick(event, "usage")) or self.usage
+        if engine.timings_path:
+            self.timings = _require(dict, pick(event, engine.timings_path)) or self.timings
         if not pick(event, "choices"):
             return
-        self.finish_reason = pick(event, "choices.0.finish_reason") or self.finish_reason
-        text = pick(event, "choices.0.text") or ""
+        reason = _require(str, pick(event, "choices.0.finish_reason"))
+        self.finish_reason = reason or self.finish_reason
+        found = next((found for path in _TEXT_PATHS if (found := pick(event, path))), None)
+        text = _require(str, found) or ""
         count = pick(event, engine.token_count_path) if engine.token_count_path else None
         self.events.append(Event(t_ns, text, count if isinstance(count, int) else None))
+
+
+T = TypeVar("T")
+
+
+def _require(kind: type[T], value: Any) -> T | None:
+    """The value if it is of that kind or absent; ``TypeError`` otherwise."""
+    if value is not None and not isinstance(value, kind):
+        raise TypeError
+    return value
 
 
 def _failure(kind: FailureKind, message: str) -> Failure:
@@ -267,8 +325,8 @@ def _read_events(chunks: list[tuple[int, bytes]], engine: Engine) -> _Answer:
         lines = (rest + chunk).split(b"\n")
         rest = lines.pop()
         for line in lines:
-            if line.startswith(b"data:"):
-                answer.take(t_ns, line[5:].strip(), engine)
-    if rest.startswith(b"data:") and chunks:
-        answer.take(chunks[-1][0], rest[5:].strip(), engine)
+            if line.startswith(_EVENT):
+                answer.take(t_ns, line[len(_EVENT) :].strip(), engine)
+    if rest.startswith(_EVENT) and chunks:
+        answer.take(chunks[-1][0], rest[len(_EVENT) :].strip(), engine)
     return answer

@@ -28,8 +28,7 @@ class Server:
         self.endpoint = endpoint
 
     async def served_models(self) -> list[str]:
-        """
-        Ids of the models served.
+        """Ids of the models served.
 
         Raises ``LoadError`` if unreachable, ``AccessError`` if the key is refused, ``EngineError``
         if the answer is not the OpenAI API's.

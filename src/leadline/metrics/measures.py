@@ -1,5 +1,4 @@
-"""
-Measures of one request, derived from its ticks. Times in seconds, rates per second.
+"""Measures of one request, derived from its ticks. Times in seconds, rates per second.
 
 A chunk is not a token: gaps between chunks and time per token are different measures with
 different names, and a measure that the ticks do not support is ``None``.

@@ -1,5 +1,4 @@
-"""
-Will a GGUF model with this window fit into this machine's memory? (llama.cpp on CPU)
+"""Will a GGUF model with this window fit into this machine's memory? (llama.cpp on CPU)
 
 Only terms that follow from the file are counted, so the sum is a lower bound: what does not
 fit by it cannot run; what fits may still be tight.
@@ -49,8 +48,7 @@ class LocalPlan(BaseModel):
 def plan_llamacpp(
     model: Path, settings: dict[str, Any], available_bytes: int | None = None
 ) -> LocalPlan:
-    """
-    Plan from the GGUF header. A file that is missing or no GGUF is ``unknown``: the engine's
+    """Plan from the GGUF header. A file that is missing or no GGUF is ``unknown``: the engine's
     own words will say it better.
     """
     try:

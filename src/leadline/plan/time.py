@@ -1,5 +1,4 @@
-"""
-How long a prefill will take, from the probes already made on this very server.
+"""How long a prefill will take, from the probes already made on this very server.
 
 Model: t(N) = a N + b N^2 with a, b >= 0 (linear layers and attention). So one probe (N1, t1)
 already bounds every other length between the linear and the quadratic extreme, and the bounds

@@ -24,8 +24,7 @@ class Corpus:
 
 
 def load_corpus(reference: str) -> Corpus:
-    """
-    A corpus by catalog name (``kjv``) or from a UTF-8 text file.
+    """A corpus by catalog name (``kjv``) or from a UTF-8 text file.
 
     Raises ``SpecError`` when there is no such file, it is not text, or the package is missing.
     """

@@ -1,5 +1,4 @@
-"""
-Did the model find what was hidden? Scored apart from whether the engine is sound.
+"""Did the model find what was hidden? Scored apart from whether the engine is sound.
 
 Scoring is RULER's ``string_match_all``: the share of hidden answers contained in the output,
 case-insensitively.

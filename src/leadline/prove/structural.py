@@ -1,5 +1,4 @@
-"""
-Structural proofs: no skill of the model is needed, only an honest server.
+"""Structural proofs: no skill of the model is needed, only an honest server.
 
 Each proof is ``pass``, ``fail``, or ``unknown`` where the server does not tell; unknown is never
 counted as passed. Source of the list: proofs.md, section 3.1 (count, over-limit, edge, cold,

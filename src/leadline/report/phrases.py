@@ -6,7 +6,7 @@ from collections import Counter
 
 from leadline.metrics.statistics import Proportion, Spread
 from leadline.prove.structural import TRIAL_PROOFS
-from leadline.units import show_seconds, show_tokens
+from leadline.units import show_rate, show_seconds, show_tokens
 from leadline.verdict import CellVerdict, DeploymentVerdict, RunVerdict, Trial
 
 SIGNS = {"pass": "✓", "fail": "✗", "unknown": "?"}
@@ -36,7 +36,8 @@ def word_spread(spread: Spread | None, *, seconds: bool = True, ranged: bool = T
         return NOTHING
     in_ms = seconds and spread.median < 1
     scale, unit = (1000, " ms") if in_ms else (1, " s" if seconds else "")
-    median, low, high = (f"{x * scale:.3g}" for x in (spread.median, spread.low, spread.high))
+    figures = (spread.median, spread.low, spread.high)
+    median, low, high = (show_rate(x * scale) for x in figures)
     shown = f"{median}{unit}"
     return f"{shown} [{low}, {high}]" if ranged and spread.n > 1 else shown
 
