@@ -69,7 +69,8 @@ def _open_run(
 def _begin(work: Work, *, resumed: bool) -> None:
     deployments = {cell.deployment: cell.settings for cell in work.campaign.cells()}
     work.journal.event("run_resumed" if resumed else "run_started")
-    work.journal.write("environment.json", _environment(work, deployments))
+    if not resumed:
+        work.journal.write("environment.json", _environment(work, deployments))
     work.plans = {key: plan_deployment(item) for key, item in deployments.items()}
     plans = {key: plan.model_dump() for key, plan in work.plans.items()}
     work.journal.write("plan.json", {"schema": PLAN_SCHEMA, "deployments": plans})

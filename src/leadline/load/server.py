@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from io import BytesIO
 from typing import Any
 
 import aiohttp
@@ -17,6 +18,7 @@ from leadline.prompts.tokenizer import Encode, text_blocks
 _OK = 200
 _UNAUTHORISED = (401, 403)
 _QUESTION_S = 30.0
+_TOKENIZE_S = 120.0  # for a block of a million characters, on a busy machine
 _PROBE_TEXT = "The quick brown fox jumps over the lazy dog."
 
 
@@ -72,10 +74,18 @@ class Server:
         """The context window in tokens, if the server tells it."""
         for route, path in engine.window_paths:
             _, answer = await self._get(route)
-            tokens = pick(answer, path)
+            tokens = pick(self._ours_first(answer), path)
             if isinstance(tokens, int):
                 return tokens
         return None
+
+    def _ours_first(self, answer: Any) -> Any:
+        """Where the answer lists models, the one we talk to is its first."""
+        models = pick(answer, "data")
+        if not isinstance(models, list):
+            return answer
+        ours = sorted(models, key=lambda model: pick(model, "id") != self.endpoint.model)
+        return {"data": ours}
 
     async def encoder(self, engine: Engine) -> Encode:
         """The server's own tokenizer. ``LoadError`` with the cure if it offers none."""
@@ -114,13 +124,16 @@ class Server:
         if route.model_field:
             body[route.model_field] = self.endpoint.model
         try:
-            async with self.session.post(
-                self.endpoint.url + route.path,
-                data=orjson.dumps(body),
-                headers={"Content-Type": "application/json", **self.endpoint.headers},
-            ) as response:
+            async with (
+                asyncio.timeout(_TOKENIZE_S),
+                self.session.post(
+                    self.endpoint.url + route.path,
+                    data=BytesIO(orjson.dumps(body)),
+                    headers={"Content-Type": "application/json", **self.endpoint.headers},
+                ) as response,
+            ):
                 answer = orjson.loads(await response.read()) if response.status == _OK else None
-        except (aiohttp.ClientError, OSError, orjson.JSONDecodeError):
+        except (aiohttp.ClientError, OSError, TimeoutError, orjson.JSONDecodeError):
             return None
         ids = pick(answer, route.ids_path)
         return ids if isinstance(ids, list) and all(isinstance(i, int) for i in ids) else None
@@ -143,7 +156,7 @@ class Server:
                 return response.status, (await response.read()).decode(errors="replace")
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise LoadError(
-                f"no answer from the server: {error or type(error).__name__}",
+                f"no answer from the server: {str(error) or type(error).__name__}",
                 where=self.endpoint.url + path,
                 cure="check the address, and that the server is up (curl URL/v1/models)",
             ) from error

@@ -9,13 +9,19 @@ from prometheus_client.parser import text_string_to_metric_families
 
 
 def read_counters(text: str, names: Mapping[str, str]) -> dict[str, float]:
-    """Canonical name to value, summed over label sets; absent samples are left out."""
+    """Canonical name to value, summed over label sets; absent samples are left out.
+
+    Empty for what is no Prometheus text, such as the page of a proxy.
+    """
     totals: dict[str, float] = defaultdict(float)
     canonical = {sample: name for name, sample in names.items()}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            if sample.name in canonical:
-                totals[canonical[sample.name]] += sample.value
+    try:
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                if sample.name in canonical:
+                    totals[canonical[sample.name]] += sample.value
+    except ValueError:
+        return {}
     return dict(totals)
 
 

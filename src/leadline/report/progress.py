@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 from leadline.units import show_seconds, show_tokens
@@ -56,9 +57,9 @@ class Live(Lines):
     def __init__(self, console: Console) -> None:
         super().__init__(console)
         self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=28),
-            _Clock(),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=20),
+            _Clock(table_column=Column(no_wrap=True)),
             console=console,
             refresh_per_second=4,
             transient=True,
@@ -75,11 +76,15 @@ class Live(Lines):
         self._restart(f"{deployment}: {text}", total=None)
 
     def trial_started(
-        self, cell: str, trial: int, of: int, tokens: int, prediction: Prediction
+        self,
+        cell: str,  # noqa: ARG002  (the watcher's contract)
+        trial: int,
+        of: int,
+        tokens: int,
+        prediction: Prediction,
     ) -> None:
-        name = cell.rsplit("/", 1)[-1]
         total = prediction[1] if prediction else None
-        self._restart(f"{name} {trial}/{of}: {_sending(tokens, prediction)}", total=total)
+        self._restart(f"reading {show_tokens(tokens)} tokens, trial {trial}/{of}", total=total)
 
     def chunk(self, count: int) -> None:
         if count == 1:
