@@ -51,6 +51,11 @@ class Trial(_Result):
     proofs: tuple[Proof, ...]
     found: tuple[bool, ...]
 
+    @property
+    def sound(self) -> bool:
+        """A failed request has no proofs, and is not sound for that."""
+        return bool(self.proofs) and all(proof.outcome == "pass" for proof in self.proofs)
+
 
 class CellVerdict(_Result):
     cell: str
@@ -74,9 +79,8 @@ class CellVerdict(_Result):
     @property
     def sound(self) -> bool:
         """Every repeat was made and every structural proof holds, whatever the gates say."""
-        proofs = [proof for trial in self.trials for proof in trial.proofs]
         complete = len(self.trials) == self.repeats
-        return complete and bool(proofs) and all(proof.outcome == "pass" for proof in proofs)
+        return complete and all(trial.sound for trial in self.trials)
 
 
 class DeploymentVerdict(_Result):
@@ -349,8 +353,8 @@ def _limit_proofs(key: str, facts: _Facts) -> Iterable[Proof]:
 def _longest(cells: list[CellVerdict], holds: Any) -> int | None:
     """The longest length up to which, from the shortest on, ``holds`` is true without a gap."""
     longest = None
-    for cell in sorted(cells, key=lambda cell: cell.input_tokens or 0):
-        if cell.input_tokens is None or not holds(cell):
+    for length in sorted({cell.input_tokens for cell in cells if cell.input_tokens}):
+        if not all(holds(cell) for cell in cells if cell.input_tokens == length):
             break
-        longest = cell.input_tokens
+        longest = length
     return longest

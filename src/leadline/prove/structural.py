@@ -24,6 +24,8 @@ LIMIT_PROOFS = ("edge", "over_limit")
 _MIN_PRINTABLE_SHARE = 0.9
 _MAX_SAME_WORD_SHARE = 0.9
 _MIN_WORDS_TO_JUDGE = 8
+# No key, no such route, too slow, too often: says nothing about the length of a prompt.
+_OTHER_REFUSALS = (401, 403, 404, 408, 429)
 
 
 class Proof(BaseModel):
@@ -112,9 +114,10 @@ def prove_over_limit(record: Record) -> Proof:
     sent = show_tokens(record.sent.input_tokens)
     status = record.exchange.status
     refused = status is not None and 400 <= status < 500  # noqa: PLR2004
+    settled = status is not None and status not in _OTHER_REFUSALS
     failure = record.exchange.failure
     detail = failure.message if failure else "answered as if it fitted"
-    if status is None:
+    if not settled:
         return Proof(name="over_limit", outcome="unknown", observed=f"{sent} tokens: {detail}")
     return Proof(
         name="over_limit",
