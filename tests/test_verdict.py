@@ -389,9 +389,9 @@ def test_a_length_counts_only_if_all_its_cells_are_sound(judge: Judge) -> None:
     """Two cells of the same length, say with different outputs, and one of them fails."""
     campaign = "100], workload.output_tokens: [3, 4"
     good = answered(100, cell="x/input_tokens=100/output_tokens=3")
-    bad = answered(
-        100, cell="x/input_tokens=100/output_tokens=4", sent=make_sent(101, 4, (ANSWER,))
-    )
+    usage = {"prompt_tokens": 93, "completion_tokens": 3}
+    exchange = make_exchange(usage=usage)
+    bad = answered(100, cell="x/input_tokens=100/output_tokens=4", exchange=exchange)
     assert reach(judge(recording(good, bad), lengths=campaign))[0] is None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from leadline.campaign.deployment import DeploymentRun
 from leadline.campaign.environment import describe_environment, describe_file
-from leadline.campaign.serving import plan_deployment, plan_launch
+from leadline.campaign.serving import plan_deployment, plan_launch, require_endpoint
 from leadline.campaign.watch import Watcher
 from leadline.campaign.work import RunOptions, Work
 from leadline.engines.llamacpp import model_file
@@ -46,10 +46,11 @@ async def run_campaign(
 
 def _check(campaign: Campaign) -> dict[str, Corpus]:
     """Everything that can be known to be wrong before time is spent."""
-    for name in campaign.deployments:
-        deployment = campaign.deployment(name)
+    for deployment in {cell.deployment: cell.settings for cell in campaign.cells()}.values():
         if isinstance(deployment.target, ProcessTarget):
             plan_launch(deployment, port=1)
+        else:
+            require_endpoint(deployment, deployment.target)
     references = {cell.workload.corpus for cell in campaign.cells()} | {campaign.workload.corpus}
     return {reference: load_corpus(reference) for reference in references}
 

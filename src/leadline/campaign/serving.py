@@ -10,11 +10,11 @@ from pathlib import Path
 import aiohttp
 
 from leadline.deploy import process
-from leadline.deploy.endpoint import reach
+from leadline.deploy.endpoint import api_key, reach
 from leadline.deploy.process import free_port
 from leadline.deploy.target import OnPhase, Target, deployed
 from leadline.engines.engine import Engine, LaunchRequest, load_engine
-from leadline.engines.llamacpp import model_file
+from leadline.engines.llamacpp import model_file, read_settings
 from leadline.errors import SpecError
 from leadline.journal import Redactor
 from leadline.launch import Launch
@@ -22,6 +22,7 @@ from leadline.load.server import Server
 from leadline.plan.local_memory import LocalPlan, plan_llamacpp
 from leadline.prompts.tokenizer import Encode, load_tokenizer
 from leadline.spec import Deployment, EndpointTarget, ProcessTarget
+from leadline.units import parse_tokens
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,20 @@ def plan_launch(deployment: Deployment, port: int) -> Launch:
     return engine.launch(request)
 
 
+def require_endpoint(deployment: Deployment, target: EndpointTarget) -> None:
+    """``SpecError`` for what can be known to be wrong without asking the server."""
+    if deployment.engine_name:
+        load_engine(deployment.engine_name)
+    if target.tokenizer:
+        load_tokenizer(target.tokenizer)
+    api_key(target)
+
+
 def plan_deployment(deployment: Deployment) -> LocalPlan:
     """What can be said before starting it."""
     if isinstance(deployment.target, ProcessTarget) and deployment.engine_name == "llamacpp":
         path = Path(model_file(deployment.model or "")).expanduser()
-        return plan_llamacpp(path, dict(deployment.settings))
+        return plan_llamacpp(path, read_settings(deployment.settings))
     return LocalPlan(verdict="unknown", reason="a server that somebody else runs is not planned")
 
 
@@ -111,5 +121,9 @@ async def _know(
 
 
 def _window_setting(deployment: Deployment, engine: Engine) -> int | None:
-    value = deployment.settings.get(engine.window_setting or "max_model_len")
-    return value if isinstance(value, int) else None
+    name = engine.window_setting or "max_model_len"
+    value = deployment.settings.get(name)
+    try:
+        return None if value is None else parse_tokens(value)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise SpecError(str(error), where=f"settings.{name}", cure="correct it") from error

@@ -16,7 +16,8 @@ _TELLING = re.compile(r"error|fail|exception|fatal|abort|cannot|could not", re.I
 
 def explain(evidence: Evidence) -> Finding:
     """The first rule that applies, or an honest 'unknown' with the most telling lines."""
-    for rule in RULES:
+    # A server that was ready has left its start behind: its old lines explain nothing now.
+    for rule in runtime.RULES if evidence.failure else RULES:
         if finding := rule.apply(evidence):
             return finding
     return _unknown(evidence)

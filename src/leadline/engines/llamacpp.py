@@ -3,37 +3,70 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from leadline.catalog.assets import asset_names, asset_path
 from leadline.engines.engine import Engine, LaunchRequest, TokenizeRoute
 from leadline.errors import SpecError
 from leadline.launch import Launch
+from leadline.units import parse_tokens
+
+CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1")
+
+
+def _window(value: Any) -> int:
+    return 0 if value == 0 else parse_tokens(value)  # 0: as long as the model was trained for
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{value!r} is not a number of 1 or more")
+    return value
+
+
+def _cache_type(value: Any) -> str:
+    if value not in CACHE_TYPES:
+        raise ValueError(f"{value!r} is not a cache type; use one of {', '.join(CACHE_TYPES)}")
+    return str(value)
+
 
 # llama-server's own long options that the embedded server takes too.
-SETTINGS = {
-    "ctx_size": int,
-    "parallel": int,
-    "threads": int,
-    "threads_batch": int,
-    "batch_size": int,
-    "ubatch_size": int,
-    "cache_type_k": str,
-    "cache_type_v": str,
+SETTINGS: dict[str, Callable[[Any], int | str]] = {
+    "ctx_size": _window,
+    "parallel": _count,
+    "threads": _count,
+    "threads_batch": _count,
+    "batch_size": _count,
+    "ubatch_size": _count,
+    "cache_type_k": _cache_type,
+    "cache_type_v": _cache_type,
 }
 
 
-def _launch(request: LaunchRequest) -> Launch:
-    """Settings are llama-server's long options, written with underscores."""
-    unknown = sorted(set(request.settings) - set(SETTINGS))
+def read_settings(settings: Mapping[str, Any]) -> dict[str, int | str]:
+    """The settings as llama-server takes them; ``SpecError`` for what it would not."""
+    unknown = sorted(set(settings) - set(SETTINGS))
     if unknown:
         raise SpecError(
             f"unknown llamacpp setting {', '.join(unknown)}",
             where="settings",
             cure=f"use one of {', '.join(SETTINGS)}",
         )
+    read = {}
+    for name, value in settings.items():
+        try:
+            read[name] = SETTINGS[name](value)
+        except ValueError as error:
+            raise SpecError(str(error), where=f"settings.{name}", cure="correct it") from error
+    return read
+
+
+def _launch(request: LaunchRequest) -> Launch:
+    """Settings are llama-server's long options, written with underscores."""
     options = [
         part
-        for name, value in request.settings.items()
+        for name, value in read_settings(request.settings).items()
         for part in (f"--{name.replace('_', '-')}", str(value))
     ]
     served = "smollm2" if request.model == "smollm2" else request.model.rsplit("/", 1)[-1]

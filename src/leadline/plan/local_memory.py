@@ -53,12 +53,15 @@ def plan_llamacpp(
     """
     try:
         reader = gguf.GGUFReader(str(model))
-    except (OSError, ValueError):
+    except (OSError, ValueError, IndexError):  # IndexError: the file ends too early
         return LocalPlan(verdict="unknown", reason=f"{model} is not a readable GGUF file")
-    architecture = str(_field(reader, "general.architecture"))
-    trained = int(_field(reader, f"{architecture}.context_length"))
+    try:
+        architecture = str(_field(reader, "general.architecture"))
+        trained = int(_field(reader, f"{architecture}.context_length"))
+        per_token = _kv_bytes_per_token(reader, architecture, settings)
+    except _AbsentError as absent:
+        return LocalPlan(verdict="unknown", reason=f"{model} does not say {absent}")
     window = int(settings.get("ctx_size") or trained)
-    per_token = _kv_bytes_per_token(reader, architecture, settings)
     terms = (
         _term("weights", model.stat().st_size, "size of the file", _FILE_SOURCE),
         _term("KV cache", window * per_token, f"{window} tokens x {per_token} B", _KV_SOURCE),
@@ -88,16 +91,23 @@ def plan_llamacpp(
 def _kv_bytes_per_token(
     reader: gguf.GGUFReader, architecture: str, settings: dict[str, Any]
 ) -> int:
-    """Layers x KV heads x (key width + value width), each in its cache type."""
+    """Sum over layers of KV heads x (key width + value width), each in its cache type."""
     layers = int(_field(reader, f"{architecture}.block_count"))
-    heads = int(_field(reader, f"{architecture}.attention.head_count"))
-    kv_heads = int(_field(reader, f"{architecture}.attention.head_count_kv", heads))
-    head_dim = int(_field(reader, f"{architecture}.embedding_length")) // heads
+    heads = _per_layer(_field(reader, f"{architecture}.attention.head_count"), layers)
+    kv_heads = _field(reader, f"{architecture}.attention.head_count_kv", heads)
+    head_dim = int(_field(reader, f"{architecture}.embedding_length")) // max(heads)
     key_dim = int(_field(reader, f"{architecture}.attention.key_length", head_dim))
     value_dim = int(_field(reader, f"{architecture}.attention.value_length", head_dim))
-    key_bytes = _cache_bytes(kv_heads * key_dim, str(settings.get("cache_type_k", "f16")))
-    value_bytes = _cache_bytes(kv_heads * value_dim, str(settings.get("cache_type_v", "f16")))
-    return layers * (key_bytes + value_bytes)
+    key_type, value_type = (str(settings.get(f"cache_type_{kv}", "f16")) for kv in "kv")
+    return sum(
+        _cache_bytes(count * key_dim, key_type) + _cache_bytes(count * value_dim, value_type)
+        for count in _per_layer(kv_heads, layers)
+    )
+
+
+def _per_layer(value: Any, layers: int) -> list[int]:
+    """Some models have another number of heads in each layer, most one for all."""
+    return [int(count) for count in value] if isinstance(value, list) else [int(value)] * layers
 
 
 def _cache_bytes(width: int, cache_type: str) -> int:
@@ -121,6 +131,12 @@ def _term(name: str, size_bytes: int, formula: str, source: str) -> MemoryTerm:
     )
 
 
+class _AbsentError(Exception):
+    """The header lacks a field."""
+
+
 def _field(reader: gguf.GGUFReader, name: str, default: Any = None) -> Any:
     field = reader.get_field(name)
+    if field is None and default is None:
+        raise _AbsentError(name)
     return default if field is None else field.contents()
