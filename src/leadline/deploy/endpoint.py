@@ -22,11 +22,11 @@ def reach(target: EndpointTarget, model: str, environ: Mapping[str, str] = os.en
 def api_key(target: EndpointTarget, environ: Mapping[str, str] = os.environ) -> str | None:
     """The key named by the target, else ``LEADLINE_API_KEY``, else none."""
     if target.api_key_env is None:
-        return environ.get(API_KEY_ENV)
+        return environ.get(API_KEY_ENV, "").strip() or None
     if target.api_key_env not in environ:
         raise SpecError(
             f"the environment has no {target.api_key_env}",
             where="target.api_key_env",
             cure=f"export {target.api_key_env}=… before running",
         )
-    return environ[target.api_key_env]
+    return environ[target.api_key_env].strip()

@@ -21,6 +21,7 @@ from leadline.launch import Endpoint, Launch
 
 _POLL_S = 0.1
 _STOP_S = 10.0
+_DRAIN_S = 2.0
 _OK = 200
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # Longest line kept; an engine that prints a whole prompt must not fill the disk.
@@ -38,6 +39,7 @@ class ProcessTarget:
         self._pump: asyncio.Task[None] | None = None
         self._tail: deque[str] = deque(maxlen=400)
         self._phase = ""
+        self._stopped = False
 
     async def start(
         self, launch: Launch, log: Path, timeout_s: float, on_phase: OnPhase
@@ -59,16 +61,18 @@ class ProcessTarget:
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
     async def exited(self, within_s: float) -> str | None:
-        if self._process:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._process.wait(), within_s)
+        # Not Process.wait: it also waits for whoever else holds the pipe of the log.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while self._process and self._process.returncode is None:  # noqa: ASYNC110
+                    await asyncio.sleep(_POLL_S)
         return self.exit_status()
 
     def log_tail(self, lines: int = 40) -> tuple[str, ...]:
         return tuple(self._tail)[-lines:]
 
     async def stop(self) -> None:
-        if self._process is None:
+        if self._process is None or self._stopped:
             return
         family = _family(self._process.pid)
         _signal_group(self._process.pid, signal.SIGTERM)
@@ -78,9 +82,12 @@ class ProcessTarget:
         for process in family:
             if process.is_running():
                 process.kill()
-        await self._process.wait()
+        await self.exited(_STOP_S)
+        await self._drain_log()
+        self._process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
         if self._pump:
-            await self._pump
+            await asyncio.wait({self._pump})
+        self._stopped = True
 
     async def _copy_log(self, launch: Launch, log: Path, on_phase: OnPhase) -> None:
         assert self._process  # noqa: S101
@@ -108,12 +115,12 @@ class ProcessTarget:
                         raise self._start_error(f"the server ended: {self.exit_status()}", "exited")
                     await asyncio.sleep(_POLL_S)
         except TimeoutError:
-            raise self._start_error(f"not ready within {timeout_s:.0f} s", "timeout") from None
+            raise self._start_error(f"not ready within {timeout_s:g} s", "timeout") from None
 
     async def _drain_log(self) -> None:
         """The last words of a dead server are still in the pipe."""
         if self._pump:
-            await asyncio.wait({self._pump}, timeout=2)
+            await asyncio.wait({self._pump}, timeout=_DRAIN_S)
 
     def _start_error(self, what: str, cause: str) -> StartError:
         return StartError(
