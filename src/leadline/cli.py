@@ -63,8 +63,9 @@ def _exit_code(argv: list[str] | None) -> int:
             err=True,
         )
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output went away (`leadline runs | head`): not our failure.
+    except (BrokenPipeError, SystemExit):
+        # The reader of our output went away (`leadline runs | head`): not our failure. Click and
+        # Rich turn that into an exit of their own.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return result if isinstance(result, int) else 0
@@ -295,15 +296,17 @@ def _option_problems(error: Any) -> str:
 
 async def _require_server(campaign: Campaign) -> None:
     """Reach the server before anything is written, so that a wrong address leaves no trace."""
+    from leadline.campaign.serving import require_endpoint
     from leadline.deploy.endpoint import reach
     from leadline.load.client import open_session
     from leadline.load.server import Server
     from leadline.prompts.corpus import load_corpus
     from leadline.spec import EndpointTarget
 
-    load_corpus(campaign.workload.corpus)
     deployment = campaign.deployment("server")
     assert isinstance(deployment.target, EndpointTarget)  # noqa: S101
+    require_endpoint(deployment, deployment.target)
+    load_corpus(campaign.workload.corpus)
     async with open_session() as session:
         await Server(session, reach(deployment.target, deployment.model or "")).require_model()
 

@@ -83,6 +83,7 @@ class ProcessTarget:
             if process.is_running():
                 process.kill()
         await self.exited(_STOP_S)
+        await _wait_gone(family)
         await self._drain_log()
         self._process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
         if self._pump:
@@ -210,6 +211,20 @@ def _family(pid: int) -> list[psutil.Process]:
         return psutil.Process(pid).children(recursive=True)
     except psutil.Error:
         return []
+
+
+async def _wait_gone(processes: list[psutil.Process]) -> None:
+    """Killed is not yet gone: until then they hold memory that the next server may need."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_STOP_S):
+            while any(_lives(process) for process in processes):  # noqa: ASYNC110
+                await asyncio.sleep(_POLL_S)
+
+
+def _lives(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def _signal_group(pid: int, number: signal.Signals) -> None:
