@@ -23,7 +23,7 @@ from tests.fake_server import (
 )
 
 from leadline import __version__
-from leadline.cli import main
+from leadline.cli import cli, main
 from leadline.deploy.process import free_port
 
 
@@ -42,6 +42,9 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.chdir(tmp_path)
     Path("sea.txt").write_text("deep blue sea\n" * 2000, encoding="utf-8")
     monkeypatch.delenv("LEADLINE_API_KEY", raising=False)
+    for command in (cli, *cli.commands.values()):
+        # Click keeps the help option of whoever called first; others make contexts of their own.
+        monkeypatch.setattr(command, "_help_option", None)
 
     def run(*argv: str) -> Outcome:
         capsys.readouterr()
