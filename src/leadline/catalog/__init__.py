@@ -1,0 +1,1 @@
+"""Facts about models, hardware and engine releases: data with a source, read here."""

@@ -1,0 +1,91 @@
+"""The image encoder of a multimodal model: its weights, and what profiling it holds on the GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from leadline.errors import PlanError
+
+
+@dataclass(frozen=True)
+class Vision:
+    """``image_tokens``: the most that one image may become."""
+
+    kind: str
+    parameters: int
+    image_tokens: int
+    image_pixels: int
+    """Numbers in the pixel tensor of one image (3 channels)."""
+
+
+def read_vision(config: Mapping[str, Any], name: str) -> Vision | None:
+    """Facts of the encoder, or None for a text model. An unknown encoder is refused."""
+    found = config.get("vision_config")
+    if not found:
+        return None
+    kind = str(found.get("model_type"))
+    if kind not in _ENCODERS:
+        raise PlanError(
+            f"{name} has an image encoder {kind!r} whose size this planner does not know",
+            where="config.json: vision_config",
+            cure="known: " + ", ".join(sorted(_ENCODERS)),
+        )
+    text = config.get("text_config") or config
+    return _ENCODERS[kind](config, found, int(text["hidden_size"]))
+
+
+def _block_parameters(hidden: int, intermediate: int) -> int:
+    """One transformer block with biases and two layer norms: qkv, output, two MLP matrices."""
+    attention = 4 * hidden * hidden + 4 * hidden
+    return attention + 2 * hidden * intermediate + hidden + intermediate + 4 * hidden
+
+
+def _siglip(config: Mapping[str, Any], found: Mapping[str, Any], text_hidden: int) -> Vision:
+    """SigLIP (Gemma-3, LLaVA-NeXT): patches with bias, learned positions, a final layer norm."""
+    hidden, size, patch = found["hidden_size"], found["image_size"], found["patch_size"]
+    patches = (size // patch) ** 2
+    body = found["num_hidden_layers"] * _block_parameters(hidden, found["intermediate_size"])
+    stem = 3 * patch**2 * hidden + hidden + patches * hidden + 2 * hidden
+    if tokens := config.get("mm_tokens_per_image"):
+        projector = hidden * text_hidden + hidden
+        return Vision("siglip", body + stem + projector, tokens, 3 * size**2)
+    levels = config.get("vision_feature_layer", -2)
+    wide = hidden * (len(levels) if isinstance(levels, list) else 1)
+    projector = wide * text_hidden + text_hidden + text_hidden**2 + 2 * text_hidden
+    tiles = 1 + max((w // size) * (h // size) for w, h in config["image_grid_pinpoints"])
+    return Vision("siglip", body + stem + projector, tiles * patches, tiles * 3 * size**2)
+
+
+def _llama4(config: Mapping[str, Any], found: Mapping[str, Any], text_hidden: int) -> Vision:
+    """Llama-4: a class token, an adapter MLP after pixel shuffle, a projector without bias."""
+    hidden, size, patch = found["hidden_size"], found["image_size"], found["patch_size"]
+    patches = (size // patch) ** 2
+    body = found["num_hidden_layers"] * _block_parameters(hidden, found["intermediate_size"])
+    stem = 3 * patch**2 * hidden + hidden + (patches + 1) * hidden + 4 * hidden
+    shuffled = found["projector_input_dim"] * found["intermediate_size"]
+    adapter = shuffled + found["projector_input_dim"] * found["projector_output_dim"]
+    projector = found["vision_output_dim"] * text_hidden
+    tiles = int(config.get("max_image_tiles", 16)) + 1
+    tokens = tiles * int(patches * found["pixel_shuffle_ratio"] ** 2)
+    return Vision("llama4", body + stem + adapter + projector, tokens, tiles * 3 * size**2)
+
+
+def _pixtral(config: Mapping[str, Any], found: Mapping[str, Any], text_hidden: int) -> Vision:
+    """Pixtral: gated MLP, RMS norms, no biases; patches merged before the projector."""
+    hidden, size, patch = found["hidden_size"], found["image_size"], found["patch_size"]
+    block = 4 * hidden**2 + 3 * hidden * found["intermediate_size"] + 2 * hidden
+    body = found["num_hidden_layers"] * block + 3 * patch**2 * hidden + hidden
+    merge = int(config.get("spatial_merge_size", 1))
+    merger = merge**2 * hidden**2 + hidden if merge > 1 else 0
+    projector = hidden * text_hidden + text_hidden**2
+    tokens = (size // patch // merge) ** 2
+    return Vision("pixtral", body + merger + projector, tokens, 3 * size**2)
+
+
+_ENCODERS: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Any], int], Vision]] = {
+    "siglip_vision_model": _siglip,
+    "llama4_vision_model": _llama4,
+    "pixtral": _pixtral,
+}
