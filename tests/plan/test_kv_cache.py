@@ -128,7 +128,7 @@ def test_groups_are_padded_when_the_kinds_are_nearly_equal() -> None:
     hybrid=st.booleans(),
 )
 def test_pool_invariants(
-    available: int, tensor: int, tokens: int, version: str, name: str, hybrid: bool
+    *, available: int, tensor: int, tokens: int, version: str, name: str, hybrid: bool
 ) -> None:
     model, release = load_model(name), find_vllm_release(version)
     settings = PoolSettings(tokens, 8192, hybrid=hybrid)
