@@ -24,6 +24,8 @@ class Quantization:
     group_columns: int = 0
     zero_bits: int = 0
     experts_only: bool = False
+    hidden_padding: int = 0
+    """Multiple that the hidden side of an expert is padded to, 0 for none."""
     ignored: tuple[str, ...] = ()
 
     def matrix_bytes(self, rows: int, columns: int) -> int:
@@ -83,8 +85,11 @@ def _packed(found: Mapping[str, Any]) -> Quantization:
 
 
 def _mxfp4(found: Mapping[str, Any]) -> Quantization:
+    """One scale of 8 bits for 32 inputs; hidden side padded to 256 (vLLM, Mxfp4MoEMethod)."""
     skipped = tuple(found.get("modules_to_not_convert") or ())
-    return Quantization("mxfp4", 4, 1, 1, 32, experts_only=True, ignored=skipped)
+    return Quantization(
+        "mxfp4", 4, 1, 1, 32, experts_only=True, hidden_padding=256, ignored=skipped
+    )
 
 
 def _modelopt(found: Mapping[str, Any]) -> Quantization:

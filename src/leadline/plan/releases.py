@@ -29,9 +29,11 @@ class VllmRelease(BaseModel):
     utilization: float
     sampler_extra_bytes: int
     sampler_rows_bytes: int
+    expert_workspace: bool
     large_tier_gib: int
     non_torch_single_gib: float
     non_torch_tensor_gib: float
+    non_torch_growth_gib: float
     non_torch_pipeline_gib: float
 
 

@@ -221,8 +221,17 @@ def _rank_bytes(model: Model, tensor: Tensor, shards: Shards) -> int:
     quantization = model.quantization
     if quantization is None or not _is_quantised(tensor, quantization):
         return ceil(tensor.elements / parts) * model.dtype_bytes
-    whole = tensor.count * quantization.matrix_bytes(tensor.rows, tensor.columns)
-    return ceil(whole / parts)
+    rows, columns = tensor.rows, tensor.columns
+    if quantization.hidden_padding and tensor.kind == "expert":
+        rows, columns = _pad_hidden(tensor, quantization.hidden_padding)
+    return ceil(tensor.count * quantization.matrix_bytes(rows, columns) / parts)
+
+
+def _pad_hidden(tensor: Tensor, multiple: int) -> tuple[int, int]:
+    """The side of an expert's matrix that faces the hidden state, rounded up for its kernel."""
+    if tensor.name == "expert_down":
+        return ceil(tensor.rows / multiple) * multiple, tensor.columns
+    return tensor.rows, ceil(tensor.columns / multiple) * multiple
 
 
 def _parts(model: Model, tensor: Tensor, shards: Shards) -> int:
