@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from leadline.catalog.reading import read_table
 from leadline.errors import PlanError
@@ -86,7 +86,7 @@ def read_vllm_settings(
     device: Device,
     release: VllmRelease,
 ) -> VllmSettings:
-    """The engine's own option names, dashes or underscores; unset ones take the release's default."""
+    """The engine's own option names, dashes or underscores; unset: the release's default."""
     known = {_spell(key): value for key, value in given.items()}
     length = known.get("max_model_len")
     batched, seqs = _default_batch(device, release)
@@ -125,8 +125,8 @@ def _spell(key: str) -> str:
     return _ALIASES.get(name, name)
 
 
-def _is_length(value: object) -> bool:
-    """ "auto" and -1 ask the engine to fit the length; None leaves the model's own."""
+def _is_length(value: object) -> TypeGuard[int | str]:
+    """``auto`` and -1 ask the engine to fit the length; None leaves the model's own."""
     return value is not None and str(value) not in ("auto", "-1")
 
 
