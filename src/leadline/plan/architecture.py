@@ -102,6 +102,8 @@ class Rope:
 class Model:
     name: str
     family: str
+    engine_class: str
+    """First of `architectures`: the class that engines look the model up by."""
     source: str
     hidden: int
     vocabulary: int
@@ -164,6 +166,7 @@ def read_model(config: Mapping[str, Any], *, name: str, source: str) -> Model:
     return Model(
         name=name,
         family=text_family["name"],
+        engine_class=(config.get("architectures") or [""])[0],
         source=source,
         hidden=text["hidden_size"],
         vocabulary=text["vocab_size"],

@@ -27,6 +27,8 @@ class Device:
     memory_bytes: int
     """What the driver reports to a process."""
     memory_spread_bytes: int
+    board_mib: int
+    """Size that nvidia-smi prints."""
     memory_source: str
     bandwidth_bytes_s: float
     peak_flops: Mapping[str, float]
@@ -95,6 +97,7 @@ def _device(name: str, table: Mapping[str, Any]) -> Device:
         nominal_gb=found["nominal_gb"],
         memory_bytes=int(found["memory_gib"] * GIB),
         memory_spread_bytes=int(found["memory_spread_gib"] * GIB),
+        board_mib=found.get("board_mib", int(found["memory_gib"] * 1024)),
         memory_source=found["memory_source"],
         bandwidth_bytes_s=found["bandwidth_tbs"] * 1e12,
         peak_flops={kind: peak * 1e12 for kind, peak in found["peak_tflops"].items()},
@@ -115,6 +118,7 @@ def _generic(match: re.Match[str], facts: Mapping[str, Any]) -> Device:
         nominal_gb=size_gib,
         memory_bytes=int(usable * GIB),
         memory_spread_bytes=int(size_gib * facts["spread_fraction"] * GIB),
+        board_mib=int(size_gib * 1024),
         memory_source=facts["source"],
         bandwidth_bytes_s=0.0,
         peak_flops={},

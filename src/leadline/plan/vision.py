@@ -14,6 +14,8 @@ class Vision:
     """``image_tokens``: the most that one image may become."""
 
     kind: str
+    layers: int
+    hidden: int
     parameters: int
     image_tokens: int
     image_pixels: int
@@ -50,12 +52,26 @@ def _siglip(config: Mapping[str, Any], found: Mapping[str, Any], text_hidden: in
     stem = 3 * patch**2 * hidden + hidden + patches * hidden + 2 * hidden
     if tokens := config.get("mm_tokens_per_image"):
         projector = hidden * text_hidden + hidden
-        return Vision("siglip", body + stem + projector, tokens, 3 * size**2)
+        return Vision(
+            "siglip",
+            found["num_hidden_layers"],
+            hidden,
+            body + stem + projector,
+            tokens,
+            3 * size**2,
+        )
     levels = config.get("vision_feature_layer", -2)
     wide = hidden * (len(levels) if isinstance(levels, list) else 1)
     projector = wide * text_hidden + text_hidden + text_hidden**2 + 2 * text_hidden
     tiles = 1 + max((w // size) * (h // size) for w, h in config["image_grid_pinpoints"])
-    return Vision("siglip", body + stem + projector, tiles * patches, tiles * 3 * size**2)
+    return Vision(
+        "siglip",
+        found["num_hidden_layers"],
+        hidden,
+        body + stem + projector,
+        tiles * patches,
+        tiles * 3 * size**2,
+    )
 
 
 def _llama4(config: Mapping[str, Any], found: Mapping[str, Any], text_hidden: int) -> Vision:
@@ -69,7 +85,14 @@ def _llama4(config: Mapping[str, Any], found: Mapping[str, Any], text_hidden: in
     projector = found["vision_output_dim"] * text_hidden
     tiles = int(config.get("max_image_tiles", 16)) + 1
     tokens = tiles * int(patches * found["pixel_shuffle_ratio"] ** 2)
-    return Vision("llama4", body + stem + adapter + projector, tokens, tiles * 3 * size**2)
+    return Vision(
+        "llama4",
+        found["num_hidden_layers"],
+        hidden,
+        body + stem + adapter + projector,
+        tokens,
+        tiles * 3 * size**2,
+    )
 
 
 def _pixtral(config: Mapping[str, Any], found: Mapping[str, Any], text_hidden: int) -> Vision:
@@ -81,7 +104,14 @@ def _pixtral(config: Mapping[str, Any], found: Mapping[str, Any], text_hidden: i
     merger = merge**2 * hidden**2 + hidden if merge > 1 else 0
     projector = hidden * text_hidden + text_hidden**2
     tokens = (size // patch // merge) ** 2
-    return Vision("pixtral", body + merger + projector, tokens, 3 * size**2)
+    return Vision(
+        "pixtral",
+        found["num_hidden_layers"],
+        hidden,
+        body + merger + projector,
+        tokens,
+        3 * size**2,
+    )
 
 
 _ENCODERS: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Any], int], Vision]] = {
