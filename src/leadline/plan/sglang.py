@@ -72,9 +72,7 @@ def plan_sglang_memory(
         static_bytes=static,
         device_bytes=device.memory_bytes,
         available_bytes=available,
-        uncertainty_bytes=0
-        if known.available_bytes is not None
-        else spread_bytes([pool_term, *weights]),
+        uncertainty_bytes=0 if known.available_bytes else spread_bytes([pool_term, *weights]),
         margin_bytes=device.memory_bytes - static - sum_bytes(outside, inside=False),
         pools=pools,
     )
@@ -98,9 +96,8 @@ def split_pools(model: Model, settings: SglangSettings, available_bytes: int) ->
         full = int(4 * tokens - 12 * tokens * share // (3 * share + 1))
     facts = read_table("sglang")["pool"]
     derived = int(tokens / settings.context_tokens * facts["requests_per_context"])
-    rows = settings.running_requests or min(
-        max(derived, facts["least_requests"]), facts["most_requests"]
-    )
+    least, most = int(facts["least_requests"]), int(facts["most_requests"])
+    rows = settings.running_requests or min(max(derived, least), most)
     running = min(settings.running_requests or full // 2, rows)
     return TokenPools(cell, full, local, rows, running)
 
@@ -122,7 +119,8 @@ def longest_input(settings: SglangSettings, pools: TokenPools, output_tokens: in
     reserved = read_table("sglang")["pool"]["reserved_input_tokens"]
     request = min(settings.context_tokens, pools.full_tokens) - 1
     by_pool = pools.full_tokens - 1 - output_tokens
-    return max(0, min(settings.context_tokens - output_tokens - 1, request - reserved - 1, by_pool))
+    by_scheduler = request - int(reserved) - 1
+    return max(0, min(settings.context_tokens - output_tokens - 1, by_scheduler, by_pool))
 
 
 def _weight_terms(model: Model, settings: SglangSettings, known: Measured) -> list[Term]:
@@ -138,7 +136,8 @@ def _weight_terms(model: Model, settings: SglangSettings, known: Measured) -> li
             )
         ]
     loaded = model if settings.multimodal else replace(model, vision=None)
-    weights = rank_weight_bytes(loaded, settings.shards)
+    stages = range(settings.shards.pipeline)
+    weights = max(rank_weight_bytes(loaded, settings.shards, stage) for stage in stages)
     return [
         make_term(
             "weights",
@@ -185,7 +184,6 @@ def _context_term(context_bytes: int) -> Term:
 def _outside_terms(model: Model, settings: SglangSettings, pools: TokenPools) -> list[Term]:
     facts = read_table("sglang")
     width = settings.context_tokens + facts["pool"]["extra_context_tokens"]
-    reserve = facts["reserve"]
     terms = [
         make_term(
             "req_to_token",
@@ -197,8 +195,7 @@ def _outside_terms(model: Model, settings: SglangSettings, pools: TokenPools) ->
         ),
         make_term(
             "activations",
-            max(settings.chunk_tokens, reserve["least_chunk_tokens"])
-            * _chunk_numbers(model, settings),
+            _activation_bytes(model, settings),
             kind="prior",
             formula="chunk x (3 x intermediate / ranks + 4 x hidden) x bytes",
             source="as vLLM's dense forward pass",
@@ -248,7 +245,9 @@ def _graph_terms(model: Model, settings: SglangSettings) -> list[Term]:
     return terms
 
 
-def _chunk_numbers(model: Model, settings: SglangSettings) -> int:
+def _activation_bytes(model: Model, settings: SglangSettings) -> int:
+    chunk = max(settings.chunk_tokens, read_table("sglang")["reserve"]["least_chunk_tokens"])
     feed = model.layers[0].feed_forward
     widest = feed.shared or feed.intermediate
-    return (3 * ceil(widest / settings.shards.tensor) + 4 * model.hidden) * model.dtype_bytes
+    numbers = 3 * ceil(widest / settings.shards.tensor) + 4 * model.hidden
+    return int(chunk * numbers * model.dtype_bytes)

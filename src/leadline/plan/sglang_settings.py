@@ -125,7 +125,7 @@ def default_fraction(
     if draft := str(known.get("speculative_algorithm") or ""):
         reserved += facts["standalone_draft_mib" if draft == "STANDALONE" else "draft_model_mib"]
     fraction = round((device.board_mib - reserved) / device.board_mib, 3)
-    return fraction * _vision_factor(model) if multimodal else fraction
+    return float(fraction * _vision_factor(model) if multimodal else fraction)
 
 
 def _spell(key: str) -> str:

@@ -47,71 +47,50 @@ def _block_parameters(hidden: int, intermediate: int) -> int:
 def _siglip(config: Mapping[str, Any], found: Mapping[str, Any], text_hidden: int) -> Vision:
     """SigLIP (Gemma-3, LLaVA-NeXT): patches with bias, learned positions, a final layer norm."""
     hidden, size, patch = found["hidden_size"], found["image_size"], found["patch_size"]
+    layers = found["num_hidden_layers"]
     patches = (size // patch) ** 2
-    body = found["num_hidden_layers"] * _block_parameters(hidden, found["intermediate_size"])
+    body = layers * _block_parameters(hidden, found["intermediate_size"])
     stem = 3 * patch**2 * hidden + hidden + patches * hidden + 2 * hidden
     if tokens := config.get("mm_tokens_per_image"):
         projector = hidden * text_hidden + hidden
-        return Vision(
-            "siglip",
-            found["num_hidden_layers"],
-            hidden,
-            body + stem + projector,
-            tokens,
-            3 * size**2,
-        )
+        total = body + stem + projector
+        return Vision("siglip", layers, hidden, total, tokens, 3 * size**2)
     levels = config.get("vision_feature_layer", -2)
     wide = hidden * (len(levels) if isinstance(levels, list) else 1)
     projector = wide * text_hidden + text_hidden + text_hidden**2 + 2 * text_hidden
     tiles = 1 + max((w // size) * (h // size) for w, h in config["image_grid_pinpoints"])
-    return Vision(
-        "siglip",
-        found["num_hidden_layers"],
-        hidden,
-        body + stem + projector,
-        tiles * patches,
-        tiles * 3 * size**2,
-    )
+    total = body + stem + projector
+    return Vision("siglip", layers, hidden, total, tiles * patches, tiles * 3 * size**2)
 
 
 def _llama4(config: Mapping[str, Any], found: Mapping[str, Any], text_hidden: int) -> Vision:
     """Llama-4: a class token, an adapter MLP after pixel shuffle, a projector without bias."""
     hidden, size, patch = found["hidden_size"], found["image_size"], found["patch_size"]
+    layers = found["num_hidden_layers"]
     patches = (size // patch) ** 2
-    body = found["num_hidden_layers"] * _block_parameters(hidden, found["intermediate_size"])
+    body = layers * _block_parameters(hidden, found["intermediate_size"])
     stem = 3 * patch**2 * hidden + hidden + (patches + 1) * hidden + 4 * hidden
     shuffled = found["projector_input_dim"] * found["intermediate_size"]
     adapter = shuffled + found["projector_input_dim"] * found["projector_output_dim"]
     projector = found["vision_output_dim"] * text_hidden
     tiles = int(config.get("max_image_tiles", 16)) + 1
     tokens = tiles * int(patches * found["pixel_shuffle_ratio"] ** 2)
-    return Vision(
-        "llama4",
-        found["num_hidden_layers"],
-        hidden,
-        body + stem + adapter + projector,
-        tokens,
-        tiles * 3 * size**2,
-    )
+    total = body + stem + adapter + projector
+    return Vision("llama4", layers, hidden, total, tokens, tiles * 3 * size**2)
 
 
 def _pixtral(config: Mapping[str, Any], found: Mapping[str, Any], text_hidden: int) -> Vision:
     """Pixtral: gated MLP, RMS norms, no biases; patches merged before the projector."""
     hidden, size, patch = found["hidden_size"], found["image_size"], found["patch_size"]
+    layers = found["num_hidden_layers"]
     block = 4 * hidden**2 + 3 * hidden * found["intermediate_size"] + 2 * hidden
-    body = found["num_hidden_layers"] * block + 3 * patch**2 * hidden + hidden
+    body = layers * block + 3 * patch**2 * hidden + hidden
     merge = int(config.get("spatial_merge_size", 1))
     merger = merge**2 * hidden**2 + hidden if merge > 1 else 0
     projector = hidden * text_hidden + text_hidden**2
     tokens = (size // patch // merge) ** 2
-    return Vision(
-        "pixtral",
-        found["num_hidden_layers"],
-        hidden,
-        body + merger + projector,
-        tokens,
-        3 * size**2,
-    )
+    total = body + merger + projector
+    return Vision("pixtral", layers, hidden, total, tokens, 3 * size**2)
 
 
 _ENCODERS: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Any], int], Vision]] = {
