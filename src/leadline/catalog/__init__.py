@@ -1,1 +1,1 @@
-"""Facts about models, hardware and engine releases: data with a source, read here."""
+"""Facts about models, texts and machines, as data with their sources."""

@@ -1,1 +1,1 @@
-"""Will it fit, how long may a prompt be, how long will it take, and which flag binds?"""
+"""What will fit, how long it will take, and which setting binds."""

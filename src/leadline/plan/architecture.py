@@ -7,8 +7,10 @@ planner that assumes "some transformer" is wrong by a factor, not by a percent.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +118,11 @@ class Model:
     quantization: Quantization | None
     vision: Vision | None
 
+    @cached_property
+    def kinds(self) -> tuple[tuple[Layer, int], ...]:
+        """Layers that are alike, and how many there are of each: most sums need only these."""
+        return tuple(Counter(self.layers).items())
+
     @property
     def heads(self) -> int:
         return self.layers[0].attention.heads
@@ -130,7 +137,7 @@ class Model:
 
     @property
     def experts(self) -> int:
-        return max(layer.feed_forward.experts for layer in self.layers)
+        return max(layer.feed_forward.experts for layer, _ in self.kinds)
 
     @property
     def dtype_bytes(self) -> int:

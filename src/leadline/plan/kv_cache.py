@@ -8,6 +8,7 @@ a chunk where it is not. Source: vLLM ``v1/core/kv_cache_utils.py``, ``v1/kv_cac
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
@@ -218,8 +219,9 @@ def _check_bytes(
     """Bytes that the start-up check charges for one request of the maximum length on one stage."""
     tokens = settings.max_model_tokens
     if release.start_check == "layers":
-        here = [index for group in stage for index in group.layers]
-        return page_bytes * sum(_reach_blocks(reaches[i], settings, release, tokens) for i in here)
+        here = Counter(reaches[index] for group in stage for index in group.layers)
+        blocks = {reach: _reach_blocks(reach, settings, release, tokens) for reach in here}
+        return page_bytes * sum(count * blocks[reach] for reach, count in here.items())
     charged = groups if release.start_check == "all_groups" else stage
     return (
         page_bytes * _group_size(charged) * count_request_blocks(groups, settings, release, tokens)

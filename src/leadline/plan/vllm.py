@@ -117,7 +117,7 @@ def _forward_bytes(model: Model, settings: VllmSettings) -> int:
     """Two projections and their product (3 x intermediate), and four hidden states, per token."""
     widest = max(
         layer.feed_forward.shared if layer.feed_forward.experts else layer.feed_forward.intermediate
-        for layer in model.layers
+        for layer, _ in model.kinds
     )
     numbers = 3 * ceil(widest / settings.shards.tensor) + 4 * model.hidden
     return settings.batched_tokens * settings.dtype_bytes * numbers
@@ -139,7 +139,7 @@ def _expert_workspace_bytes(model: Model, settings: VllmSettings, release: VllmR
     """Two scratch buffers of the fused experts: tokens x routed x max(gate and up, hidden), and
     tokens x routed x max(half of it, hidden). Source: ``fused_moe.TritonExperts.workspace_shapes``.
     """
-    sparse = [layer.feed_forward for layer in model.layers if layer.feed_forward.experts]
+    sparse = [layer.feed_forward for layer, _ in model.kinds if layer.feed_forward.experts]
     by_kernel = model.quantization is not None and model.quantization.experts_only
     if not sparse or by_kernel or not release.expert_workspace:
         return 0

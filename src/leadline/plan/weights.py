@@ -7,12 +7,13 @@ norms and routers replicated; embeddings padded to a multiple of 64 and split by
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
 from typing import Literal
 
-from leadline.plan.architecture import Attention, FeedForward, Model
+from leadline.plan.architecture import Attention, FeedForward, Layer, Model
 from leadline.plan.quantization import Quantization
 
 VOCABULARY_PADDING = 64
@@ -51,9 +52,9 @@ def count_parameters(model: Model) -> int:
     """Parameters as the checkpoint stores them: no padding, tied embeddings once."""
     encoder = model.vision.parameters if model.vision else 0
     body = sum(
-        tensor.elements
-        for index in range(len(model.layers))
-        for tensor in layer_tensors(model, index)
+        count * tensor.elements
+        for layer, count in model.kinds
+        for tensor in layer_tensors(model, layer)
     )
     return body + sum(tensor.elements for tensor in outer_tensors(model)) + encoder
 
@@ -61,10 +62,10 @@ def count_parameters(model: Model) -> int:
 def count_active_parameters(model: Model) -> int:
     """Parameters that one token passes through: of the experts, only those it is routed to."""
     idle = 0
-    for layer in model.layers:
+    for layer, count in model.kinds:
         feed = layer.feed_forward
         if feed.experts:
-            unused = feed.experts - feed.experts_per_token
+            unused = count * (feed.experts - feed.experts_per_token)
             idle += unused * sum(t.rows * t.columns for t in _expert_tensors(model, feed))
     encoder = model.vision.parameters if model.vision else 0
     return count_parameters(model) - idle - encoder
@@ -74,7 +75,9 @@ def rank_weight_bytes(model: Model, shards: Shards, stage: int = 0) -> int:
     """Bytes of weights on one rank of pipeline stage ``stage``, the RoPE cache not counted."""
     layers = stage_layers(len(model.layers), shards.pipeline)[stage]
     body = sum(
-        _rank_bytes(model, t, shards) for index in layers for t in layer_tensors(model, index)
+        count * _rank_bytes(model, tensor, shards)
+        for layer, count in Counter(model.layers[index] for index in layers).items()
+        for tensor in layer_tensors(model, layer)
     )
     outer = sum(_rank_bytes(model, t, shards) for t in _stage_tensors(model, shards, stage))
     encoder = model.vision.parameters if model.vision and stage == 0 else 0
@@ -102,9 +105,9 @@ def stage_layers(layers: int, stages: int) -> list[range]:
     return [range(start, start + size) for start, size in zip(starts, sizes, strict=True)]
 
 
-def layer_tensors(model: Model, index: int) -> Iterator[Tensor]:
+def layer_tensors(model: Model, layer: Layer) -> Iterator[Tensor]:
     """The tensors of one decoder layer."""
-    layer, traits = model.layers[index], model.traits
+    traits = model.traits
     norm_rows = traits.norms * (2 if traits.norm_bias else 1)
     yield Tensor("norms", norm_rows, model.hidden, split="none", kind="plain")
     attention = layer.attention

@@ -1,0 +1,1 @@
+"""A run rendered for people and machines, from the journal alone."""
