@@ -101,8 +101,13 @@ def plan_pool(
             page_bytes=page_bytes,
         )
 
+    reserves = [release.reserved_blocks * page_bytes * _group_size(stage) for stage in stages]
+
     def passes(tokens: int) -> bool:
-        return all(needed(tokens, i) <= available for i, available in enumerate(available_bytes))
+        return all(
+            needed(tokens, i) + reserves[i] <= available
+            for i, available in enumerate(available_bytes)
+        )
 
     full_groups = sum(group.reach == FULL for group in groups)
     per_block = page_bytes * _group_size(stages[0])

@@ -23,6 +23,7 @@ class VllmRelease(BaseModel):
     group_tolerance: float
     chunked_hybrid: bool
     start_check: Literal["layers", "all_groups", "worker_groups"]
+    reserved_blocks: int
     size_line: Literal["blocks", "concurrency"]
     batches_in_flight: int
     graphs_in_budget: bool
