@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - a script, not a package
 """How far the planner is from 44 start-up logs of vLLM 0.19.0 on H100, beside other planners.
 
 Run ``python benchmarks/planner_accuracy.py``; with ``pip install llm-d-planner==0.3.3

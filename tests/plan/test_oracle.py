@@ -1,8 +1,8 @@
 """Our pool against vLLM's own code, executed from the wheel with everything around it stubbed.
 
 Only the arithmetic modules are real; torch and the rest of vLLM are stand-ins, so the test needs
-neither. The wheels are looked for in the folder named by LEADLINE_ORACLE_WHEELS; fill it with
-``pip download --no-deps --dest FOLDER vllm==0.12.0`` (and 0.19.0).
+neither. Every vLLM wheel in the folder named by LEADLINE_ORACLE_WHEELS is asked; fill it with
+``pip download --no-deps --dest FOLDER vllm==0.12.0`` (CI: also 0.19.0 and 0.33.0).
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ from leadline.plan.weights import Shards, stage_layers
 pytestmark = pytest.mark.oracle
 
 FOLDER = os.environ.get("LEADLINE_ORACLE_WHEELS", "")
-VERSIONS = ("0.12.0", "0.19.0", "0.33.0")
+PINNED = ("0.12.0", "0.19.0", "0.33.0")
+FOUND = {wheel.name.split("-")[1] for wheel in Path(FOLDER).glob("vllm-*.whl")} if FOLDER else ()
+VERSIONS = tuple(sorted(FOUND)) or PINNED
 REAL = (
     "vllm.utils.math_utils",
     "vllm.v1.kv_cache_layout",

@@ -10,6 +10,7 @@ from typing import Any
 from leadline.errors import PlanError
 from leadline.plan.architecture import DTYPE_BYTES, Model, load_model
 from leadline.plan.hardware import Hardware, parse_hardware
+from leadline.plan.neuron_plan import plan_neuron
 from leadline.plan.quantization import ONLINE
 from leadline.plan.request import Request
 from leadline.plan.roofline import Probe
@@ -22,8 +23,9 @@ from leadline.units import GIB, parse_tokens
 DEFAULT_OUTPUT_TOKENS = 200
 """Of both kits' tests."""
 
-_PLANNERS = {"vllm": plan_vllm, "sglang": plan_sglang}
-_LENGTH_FLAGS = {"vllm": "max_model_len", "sglang": "context_length"}
+_PLANNERS = {"vllm": plan_vllm, "sglang": plan_sglang, "vllm-neuron": plan_neuron}
+_LENGTH_FLAGS = {"sglang": "context_length"}
+_ALIASES = {"neuron": "vllm-neuron"}
 
 
 def plan_deployment(
@@ -53,7 +55,7 @@ def plan_deployment(
     found = model if isinstance(model, Model) else load_model(model)
     given = dict(settings or {})
     if max_model_len is not None:
-        given[_LENGTH_FLAGS[name]] = max_model_len
+        given[_LENGTH_FLAGS.get(name, "max_model_len")] = max_model_len
     longest = input_tokens is None or input_tokens == "max"
     request = Request(
         input_tokens=0 if longest or input_tokens is None else parse_tokens(input_tokens),
@@ -73,12 +75,13 @@ def plan_deployment(
 
 def parse_engine(engine: str) -> tuple[str, str]:
     """``("vllm", "0.12.0")``. The version decides the arithmetic, so it must be given."""
-    name, _, version = engine.partition("==")
+    written, _, version = engine.partition("==")
+    name = _ALIASES.get(written, written)
     if name not in _PLANNERS or not version:
         raise PlanError(
             f"{engine!r} is not an engine with its version",
             where="engine",
-            cure="write vllm==0.12.0 or sglang==0.5.6.post2; known: " + ", ".join(_PLANNERS),
+            cure="write vllm==0.12.0, sglang==0.5.6.post2 or vllm-neuron==0.4.1",
         )
     return name, version
 

@@ -24,9 +24,9 @@ from leadline.units import GIB, show_bytes, show_tokens
 _SEVERITY = (
     "invalid_parallelism",
     "exceeds_trained_context",
-    "start_fail",
-    "compile_fail",
     "bucket_missing",
+    "compile_fail",
+    "start_fail",
     "starts_but_unusable",
     "request_too_long",
     "host_memory",
