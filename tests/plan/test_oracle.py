@@ -90,10 +90,13 @@ class Oracle:
         self.utils = modules["vllm.v1.core.kv_cache_utils"]
         self.specs = modules["vllm.v1.kv_cache_interface"]
         self.planning = modules.get("vllm.v1.core.kv_cache_planning")
+        layouts = modules.get("vllm.v1.kv_cache_layout")
+        self.layout = layouts.KVCacheLayout.LBNHC if layouts else None
         if self.planning is not None:
             builder = self.planning.DefaultKVCacheConfigBuilder
             resolver = modules["vllm.v1.core.kv_cache_config_builder"]
             vars(resolver)["get_kv_cache_config_builder"] = lambda _config: builder()
+        if "vllm.v1.kv_cache_spec_registry" in modules:
             self._register(modules["vllm.v1.kv_cache_spec_registry"].KVCacheSpecRegistry)
 
     def _register(self, registry: Any) -> None:
@@ -120,13 +123,15 @@ class Oracle:
         return Answer(True, found[0].num_blocks, sizes, list(self.lines))
 
     def _configs(self, config: Any, workers: list[Any], available: list[int]) -> Any:
+        config.cache_config.get_resolved_kv_cache_layout = lambda: self.layout
         if self.planning is None:
-            return self.utils.get_kv_cache_configs(config, workers, available)
-        layout = self.planning.KVCacheLayout.LBNHC
-        config.cache_config.get_resolved_kv_cache_layout = lambda: layout
-        groups = self.planning.get_global_kv_cache_groups(config, workers)
-        found = self.planning.get_kv_cache_configs(config, workers, available, groups)
-        self.utils.update_kv_cache_capacity(config, found[0])
+            found = self.utils.get_kv_cache_configs(config, workers, available)
+        else:
+            groups = self.planning.get_global_kv_cache_groups(config, workers)
+            found = self.planning.get_kv_cache_configs(config, workers, available, groups)
+        # Newer releases log later, from the configuration that was chosen.
+        if report := vars(self.utils).get("update_kv_cache_capacity"):
+            report(config, found[0])
         return found
 
     def _spec(self, model: Model, index: int, ask: Mapping[str, Any]) -> Any:

@@ -227,7 +227,6 @@ def _check_bytes(
         here = Counter(reaches[index] for group in stage for index in group.layers)
         blocks = {reach: _reach_blocks(reach, settings, release, tokens) for reach in here}
         return page_bytes * sum(count * blocks[reach] for reach, count in here.items())
-    charged = groups if release.start_check == "all_groups" else stage
-    return (
-        page_bytes * _group_size(charged) * count_request_blocks(groups, settings, release, tokens)
-    )
+    layers = _group_size(stage if release.check_own_stage else groups)
+    charged = groups[:1] if release.start_check == "first_group" else groups
+    return page_bytes * layers * count_request_blocks(charged, settings, release, tokens)

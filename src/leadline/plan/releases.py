@@ -22,7 +22,8 @@ class VllmRelease(BaseModel):
     since: str
     group_tolerance: float
     chunked_hybrid: bool
-    start_check: Literal["layers", "all_groups", "worker_groups"]
+    start_check: Literal["layers", "first_group", "all_groups"]
+    check_own_stage: bool
     reserved_blocks: int
     size_line: Literal["blocks", "concurrency"]
     batches_in_flight: int
