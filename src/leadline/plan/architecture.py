@@ -143,7 +143,7 @@ class Model:
     def dtype_bytes(self) -> int:
         return DTYPE_BYTES[self.dtype]
 
-    @property
+    @cached_property
     def reaches(self) -> tuple[Reach, ...]:
         return tuple(layer.attention.reach for layer in self.layers)
 

@@ -80,33 +80,23 @@ def plan_pool(
     """The pool from the bytes that each pipeline stage has for it (one number per stage)."""
     page_bytes = count_page_bytes(model, shards, settings)
     groups = group_layers(model.reaches, settings, release)
-    stages = [
-        _on_stage(groups, layers) for layers in stage_layers(len(model.layers), shards.pipeline)
-    ]
+    parts = stage_layers(len(model.layers), shards.pipeline)
+    stages = [groups] if len(parts) == 1 else [_on_stage(groups, layers) for layers in parts]
     blocks = settings.override_blocks or min(
         max(available, 0) // page_bytes // _group_size(stage)
         for available, stage in zip(available_bytes, stages, strict=True)
     )
     each = count_request_blocks(groups, settings, release, settings.max_model_tokens)
     concurrency = blocks / each
-
-    def needed(tokens: int, stage: int) -> int:
-        cut = replace(settings, max_model_tokens=tokens)
-        return _check_bytes(
-            model.reaches,
-            groups,
-            stages[stage],
-            settings=cut,
-            release=release,
-            page_bytes=page_bytes,
-        )
-
-    reserves = [release.reserved_blocks * page_bytes * _group_size(stage) for stage in stages]
+    checks = [
+        _start_check(model, layers, groups, stage, page_bytes=page_bytes, release=release)
+        for layers, stage in zip(parts, stages, strict=True)
+    ]
 
     def passes(tokens: int) -> bool:
         return all(
-            needed(tokens, i) + reserves[i] <= available
-            for i, available in enumerate(available_bytes)
+            check.count_bytes(settings, release, tokens) + check.reserve_bytes <= available
+            for check, available in zip(checks, available_bytes, strict=True)
         )
 
     full_groups = sum(group.reach == FULL for group in groups)
@@ -125,7 +115,9 @@ def plan_pool(
             )
         ),
         starts=blocks > 0 and passes(settings.max_model_tokens),
-        needed_bytes=max(needed(settings.max_model_tokens, i) for i in range(shards.pipeline)),
+        needed_bytes=max(
+            check.count_bytes(settings, release, settings.max_model_tokens) for check in checks
+        ),
         startable_tokens=find_longest(passes),
     )
 
@@ -212,21 +204,37 @@ def _capacity(
     return blocks // groups * settings.block_tokens * settings.context_ranks
 
 
-def _check_bytes(
-    reaches: Sequence[Reach],
-    groups: Sequence[Group],
-    stage: Sequence[Group],
+def _start_check(
+    model: Model,
+    layers: range,
+    groups: tuple[Group, ...],
+    stage: tuple[Group, ...],
     *,
-    settings: PoolSettings,
-    release: VllmRelease,
     page_bytes: int,
-) -> int:
-    """Bytes that the start-up check charges for one request of the maximum length on one stage."""
-    tokens = settings.max_model_tokens
+    release: VllmRelease,
+) -> _StartCheck:
+    own = _group_size(stage)
+    reserve = release.reserved_blocks * page_bytes * own
     if release.start_check == "layers":
-        here = Counter(reaches[index] for group in stage for index in group.layers)
-        blocks = {reach: _reach_blocks(reach, settings, release, tokens) for reach in here}
-        return page_bytes * sum(count * blocks[reach] for reach, count in here.items())
-    layers = _group_size(stage if release.check_own_stage else groups)
+        kinds = Counter(model.layers[index].attention.reach for index in layers)
+        return _StartCheck(tuple(kinds.items()), page_bytes, reserve)
+    width = own if release.check_own_stage else _group_size(groups)
     charged = groups[:1] if release.start_check == "first_group" else groups
-    return page_bytes * layers * count_request_blocks(charged, settings, release, tokens)
+    return _StartCheck(tuple((group.reach, width) for group in charged), page_bytes, reserve)
+
+
+@dataclass(frozen=True)
+class _StartCheck:
+    """What the release's start-up check charges one stage: pages of layers, kind by kind."""
+
+    charged: tuple[tuple[Reach, int], ...]
+    """Kinds of attention, and how many layers of each (or layers a group) are charged."""
+    page_bytes: int
+    reserve_bytes: int
+
+    def count_bytes(self, settings: PoolSettings, release: VllmRelease, tokens: int) -> int:
+        """Bytes for one request of ``tokens`` tokens."""
+        return self.page_bytes * sum(
+            layers * _reach_blocks(reach, settings, release, tokens)
+            for reach, layers in self.charged
+        )

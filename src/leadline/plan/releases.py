@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -51,6 +52,7 @@ def parse_version(text: str) -> Version:
     return tuple(int(part) for part in numbers[1].split("."))
 
 
+@cache
 def find_vllm_release(version: str) -> VllmRelease:
     """The behaviour of one vLLM version: every change up to it, in order."""
     table = read_table("vllm")

@@ -8,7 +8,7 @@ norms and routers replicated; embeddings padded to a multiple of 64 and split by
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import ceil
 from typing import Literal
@@ -76,12 +76,18 @@ def rank_weight_bytes(model: Model, shards: Shards, stage: int = 0) -> int:
     layers = stage_layers(len(model.layers), shards.pipeline)[stage]
     body = sum(
         count * _rank_bytes(model, tensor, shards)
-        for layer, count in Counter(model.layers[index] for index in layers).items()
+        for layer, count in _count_layers(model, layers, shards.pipeline)
         for tensor in layer_tensors(model, layer)
     )
     outer = sum(_rank_bytes(model, t, shards) for t in _stage_tensors(model, shards, stage))
     encoder = model.vision.parameters if model.vision and stage == 0 else 0
     return body + outer + ceil(encoder / shards.tensor) * model.dtype_bytes
+
+
+def _count_layers(model: Model, layers: range, stages: int) -> Iterable[tuple[Layer, int]]:
+    if stages == 1:
+        return model.kinds
+    return Counter(model.layers[index] for index in layers).items()
 
 
 def rope_bytes(model: Model, element_bytes: int) -> int:
