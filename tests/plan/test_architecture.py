@@ -36,6 +36,9 @@ PARAMETERS = {
     "microsoft/phi-2": 2_779_683_840,
     "microsoft/phi-4": 14_659_507_200,
     "codellama/CodeLlama-7b-hf": 6_738_546_688,
+    "Qwen/Qwen3-VL-2B-Instruct": 2_127_532_032,
+    "Qwen/Qwen3-VL-8B-Instruct": 8_767_123_696,
+    "Qwen/Qwen3-VL-30B-A3B-Instruct": 31_070_754_032,
     "openai/gpt-oss-20b": 20_914_757_184,
     "openai/gpt-oss-120b": 116_829_156_672,
 }
@@ -135,3 +138,28 @@ def test_an_unknown_name_is_refused_with_the_catalog() -> None:
     with pytest.raises(PlanError, match="no model 'nope'") as refused:
         load_model("nope")
     assert "Llama-4-Scout" in refused.value.cure
+
+
+@pytest.mark.parametrize(
+    ("name", "billions"),
+    [
+        ("moonshotai/Kimi-VL-A3B-Instruct", 16.408),
+        ("MiniMaxAI/MiniMax-M2.5", 228.69),
+        ("zai-org/GLM-4.5-Air", 106.85),
+        ("ibm-granite/granite-vision-3.3-2b", 2.96),
+    ],
+)
+def test_parameters_are_close_where_only_the_size_is_published(name: str, billions: float) -> None:
+    assert count_parameters(load_model(name)) / 1e9 == pytest.approx(billions, rel=0.01)
+
+
+def test_rope_tables_follow_the_scaling() -> None:
+    positions = {
+        name: load_model(name).rope.positions
+        for name in ("Llama-3.1-8B-Instruct", "gemma-3-12b-it", "DeepSeek-V2-Lite-Chat")
+    }
+    assert positions == {
+        "Llama-3.1-8B-Instruct": (131_072,),
+        "gemma-3-12b-it": (1_048_576, 131_072),
+        "DeepSeek-V2-Lite-Chat": (163_840,),
+    }

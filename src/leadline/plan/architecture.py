@@ -182,7 +182,7 @@ def read_model(config: Mapping[str, Any], *, name: str, source: str) -> Model:
         tied=_tied(config, text, text_family),
         dtype=_dtype(config, text),
         max_position=text["max_position_embeddings"],
-        rope=_rope(text, attentions[0], int(text_family.get("rope_tables", 1))),
+        rope=_rope(text, attentions[0], text_family),
         quantization=read_quantization(config, name),
         vision=read_vision(config, name),
     )
@@ -205,7 +205,7 @@ def _family(model_type: str, name: str) -> Mapping[str, Any]:
         )
     found = dict(families[model_type])
     if base := found.get("like"):
-        found = dict(families[base])
+        found = dict(families[base]) | found
     return found | {"name": model_type}
 
 
@@ -261,13 +261,14 @@ def _traits(text: Mapping[str, Any], family: Mapping[str, Any]) -> Traits:
         return bool(text.get(value, False)) if isinstance(value, str) else bool(value)
 
     experts = family.get("experts", {})
+    normed = {"qk_norm_if": True} | dict(family)
     return Traits(
         qkv_bias=flag("qkv_bias"),
         output_bias=flag("output_bias"),
         mlp_bias=flag("mlp_bias"),
         head_bias=flag("head_bias"),
         norm_bias=flag("norm_bias"),
-        qk_norm=family.get("qk_norm", "none"),
+        qk_norm=family.get("qk_norm", "none") if flag("qk_norm_if", normed) else "none",
         norms=family.get("norms", 2),
         gated=family.get("gated", True),
         sinks=flag("sinks"),
@@ -290,7 +291,7 @@ def _dtype(config: Mapping[str, Any], text: Mapping[str, Any]) -> str:
     return "bfloat16" if found == "float32" else str(found)
 
 
-def _rope(text: Mapping[str, Any], attention: Attention, tables: int) -> Rope:
+def _rope(text: Mapping[str, Any], attention: Attention, family: Mapping[str, Any]) -> Rope:
     """YaRN and linear scaling lengthen the table by their factor, llama3 scaling does not.
 
     Source: vLLM 0.12.0, ``model_executor/layers/rotary_embedding``. A second table is unscaled.
@@ -298,10 +299,10 @@ def _rope(text: Mapping[str, Any], attention: Attention, tables: int) -> Rope:
     scaling: Mapping[str, Any] = text.get("rope_scaling") or text.get("rope_parameters") or {}
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     size = attention.latent.rope_size if attention.latent else attention.key_size
-    plain = longest = text["max_position_embeddings"]
+    plain = longest = text["max_position_embeddings"] * family.get("rope_factor", 1)
     if kind in ("yarn", "deepseek_yarn"):
         longest = int(scaling["original_max_position_embeddings"] * scaling["factor"])
     if kind == "linear":
         longest = int(plain * scaling["factor"])
-    width = int(size * text.get("partial_rotary_factor", 1.0))
-    return Rope((longest, *[plain] * (tables - 1)), width)
+    width = text.get("rotary_dim") or int(size * text.get("partial_rotary_factor", 1.0))
+    return Rope((longest, *[plain] * (family.get("rope_tables", 1) - 1)), width)

@@ -93,8 +93,43 @@ def _pixtral(config: Mapping[str, Any], found: Mapping[str, Any], text_hidden: i
     return Vision("pixtral", layers, hidden, total, tokens, 3 * size**2)
 
 
+def _moonvit(_config: Mapping[str, Any], found: Mapping[str, Any], text_hidden: int) -> Vision:
+    """MoonViT (Kimi-VL): at most 4096 patches an image, merged two by two, a wide projector."""
+    hidden, patch, layers = found["hidden_size"], found["patch_size"], found["num_hidden_layers"]
+    height, width = found.get("init_pos_emb_height", 64), found.get("init_pos_emb_width", 64)
+    merged = found["merge_kernel_size"][0] * found["merge_kernel_size"][1]
+    body = layers * _block_parameters(hidden, found["intermediate_size"])
+    stem = 3 * patch**2 * hidden + hidden + height * width * hidden + 2 * hidden
+    wide = merged * hidden
+    projector = 2 * hidden + wide * wide + wide + wide * text_hidden + text_hidden
+    patches = height * width
+    total = body + stem + projector
+    return Vision("moonvit", layers, hidden, total, patches // merged, 3 * patch**2 * patches)
+
+
+def _qwen3_vl(_config: Mapping[str, Any], found: Mapping[str, Any], text_hidden: int) -> Vision:
+    """Qwen3-VL: pairs of frames, one merger at the end and one for each deepstack level.
+
+    At most 16384 tokens an image: longest_edge 16777216 pixels of the checkpoint's processor.
+    """
+    hidden, patch, layers = found["hidden_size"], found["patch_size"], found["depth"]
+    merge, frames = found["spatial_merge_size"] ** 2, found["temporal_patch_size"]
+    body = layers * _block_parameters(hidden, found["intermediate_size"])
+    stem = (3 * frames * patch**2 + 1 + found["num_position_embeddings"]) * hidden
+    wide = merge * hidden
+    merger = wide * wide + wide + wide * text_hidden + text_hidden
+    levels = len(found["deepstack_visual_indexes"])
+    mergers = merger + 2 * hidden + levels * (merger + 2 * wide)
+    tokens = 16_777_216 // (patch**2 * merge)
+    pixels = tokens * merge * 3 * frames * patch**2
+    return Vision("qwen3_vl", layers, hidden, body + stem + mergers, tokens, pixels)
+
+
 _ENCODERS: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Any], int], Vision]] = {
     "siglip_vision_model": _siglip,
     "llama4_vision_model": _llama4,
     "pixtral": _pixtral,
+    "moonvit": _moonvit,
+    "qwen3_vl": _qwen3_vl,
+    "qwen3_vl_moe": _qwen3_vl,
 }
