@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from leadline.catalog.reading import model_names
 from leadline.errors import PlanError
 from leadline.plan.deployment import parse_engine, plan_deployment
 from leadline.plan.schema import Plan
@@ -224,3 +225,58 @@ def test_every_plan_is_consistent(
         # The longest prompt can run: at least one request of it fits.
         assert plan.limits.concurrent_requests >= 1 or plan.limits.max_input_tokens == 0
     assert Plan.model_validate_json(plan.model_dump_json(by_alias=True)) == plan
+
+
+def test_an_automatic_length_is_what_starts() -> None:
+    """From 0.14 on ``--max-model-len auto`` shortens the length to the pool."""
+    model, settings = "meta-llama/Llama-3.3-70B-Instruct", {"tensor_parallel_size": 2}
+    plan = plan_deployment(model, "2xH100", "vllm==0.19.0", settings=settings, max_model_len="auto")
+    assert plan.limits.max_model_len == plan.limits.max_startable_len < 131_072
+    assert plan.kv.max_concurrency == pytest.approx(1, abs=0.01)
+
+
+def test_gpt_oss_20b_from_its_own_log() -> None:
+    """The run that later ran out of memory logged its pool first (llm-d-planner sweep)."""
+    plan = plan_deployment(
+        "openai/gpt-oss-20b",
+        "2xH100",
+        "vllm==0.19.0",
+        settings=TWO | {"gpu_memory_utilization": 0.95},
+        max_model_len=8192,
+        available_kv_gib=63.28,
+    )
+    assert plan.kv.capacity_tokens == pytest.approx(2_764_768, rel=5e-3)
+    assert plan.kv.max_concurrency == pytest.approx(337.17, rel=5e-3)
+    assert plan.memory.weights_gib == pytest.approx(7.01, rel=0.03)
+
+
+def test_0_15_charges_every_layer_to_every_stage() -> None:
+    """Vllm issue 34076: two stages, 3.18 GiB, "24.0 GiB needed", estimated maximum 34736."""
+    plan = plan_deployment(
+        "Qwen/Qwen3-30B-A3B-FP8",
+        "2x32GB",
+        "vllm==0.15.2",
+        settings={"pipeline_parallel_size": 2},
+        max_model_len=262_144,
+        available_kv_gib=3.18,
+        env={"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"},
+    )
+    assert plan.verdict == "start_fail"
+    assert plan.limits.max_startable_len == pytest.approx(34_736, abs=32)
+    assert "24 GiB" in plan.findings[0].reason
+
+
+def test_data_parallel_engines_share_their_experts() -> None:
+    settings = {"data_parallel_size": 8, "enable_expert_parallel": True}
+    spread = plan_deployment("deepseek-ai/DeepSeek-V3", "8xH200", "vllm==0.12.0", settings=settings)
+    assert spread.memory.weights_gib < 100
+    assert spread.gpus == 8
+
+
+def test_every_catalog_model_can_be_planned_on_every_engine() -> None:
+    for name in model_names():
+        for engine in (*VLLM, "sglang==0.5.6"):
+            flag = "tp_size" if engine.startswith("sglang") else "tensor_parallel_size"
+            plan = plan_deployment(name, "8xB200", engine, settings={flag: 8})
+            assert plan.verdict
+            assert plan.memory.weights_gib > 0

@@ -32,10 +32,12 @@ def plan_time(
         prefill = estimate_prefill(model, device, shards, engine, work)
     decode = estimate_decode(model, device, shards, engine, context_tokens=tokens, batch=1)
     slowest = prefill.high + decode.high * request.output_tokens
+    expected = prefill.expected + decode.expected * request.output_tokens
     return Time(
         prefill_s=_seconds(prefill),
         decode_token_s=_seconds(decode),
-        request_s=prefill.expected + decode.expected * request.output_tokens,
+        request_s=expected,
+        gpu_hours=expected * shards.tensor * shards.pipeline / 3600,
         timeout_s=TIMEOUT_FACTOR * slowest,
     )
 

@@ -99,6 +99,8 @@ class Time(Part):
     decode_token_s: Seconds
     request_s: float
     """Expected seconds of one cold request alone: prefill and every output token."""
+    gpu_hours: float
+    """Device hours of that request, all devices of the deployment busy."""
     timeout_s: float
     """A client timeout that such a request will not meet: its slowest estimate, and half more."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from math import ceil
 
 from leadline.plan.architecture import Model
@@ -265,11 +266,10 @@ def _unusable(
         f"{show_tokens(pool.max_request_tokens)} tokens are accepted and never scheduled"
     )
     if settings.hybrid_reason == HYBRID_VARIABLE:
-        on = pool_settings(settings)
         better = plan_pool(
             model,
             settings.shards,
-            type(on)(**{**vars(on), "hybrid": True}),
+            replace(pool_settings(settings), hybrid=True),
             release,
             [memory.available_bytes] * settings.shards.pipeline,
         )

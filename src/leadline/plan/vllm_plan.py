@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from leadline.plan.architecture import Model
@@ -43,6 +44,9 @@ def plan_vllm(
     release = find_vllm_release(version)
     settings = read_vllm_settings(given, env, model, hardware.device, release)
     memory = plan_vllm_memory(model, hardware, settings, release, known)
+    if settings.fit_length and 0 < memory.pool.startable_tokens < settings.max_model_tokens:
+        settings = replace(settings, max_model_tokens=memory.pool.startable_tokens)
+        memory = plan_vllm_memory(model, hardware, settings, release, known)
     limits = _limits(model, settings, release, memory, request)
     longer = env.get(LONGER_VARIABLE) == "1"
     findings = (
@@ -179,7 +183,7 @@ def _savings(
     memory: VllmMemory,
 ) -> Iterator[str]:
     """What long contexts need not pay for: rows of the sampler, tables, unused positions."""
-    few = type(settings)(**{**vars(settings), "max_seqs": min(FEW_SEQUENCES, settings.max_seqs)})
+    few = replace(settings, max_seqs=min(FEW_SEQUENCES, settings.max_seqs))
     stage = settings.shards.pipeline - 1
     saved = count_activation_bytes(model, hardware.device, settings, release, stage)
     saved -= count_activation_bytes(model, hardware.device, few, release, stage)

@@ -58,6 +58,8 @@ class VllmSettings:
     """Data-parallel engines; each has its own KV cache."""
     context_ranks: int
     max_model_tokens: int
+    fit_length: bool
+    """max_model_len "auto" or -1: the engine shortens it to what fits (from 0.14 on)."""
     utilization: float
     batched_tokens: int
     max_seqs: int
@@ -101,6 +103,7 @@ def read_vllm_settings(
         context_ranks=int(known.get("decode_context_parallel_size", 1))
         * int(known.get("prefill_context_parallel_size", 1)),
         max_model_tokens=parse_tokens(length) if _is_length(length) else model.max_position,
+        fit_length=length is not None and not _is_length(length),
         utilization=float(known.get("gpu_memory_utilization", release.utilization)),
         batched_tokens=parse_tokens(known.get("max_num_batched_tokens", max(batched, max_seqs))),
         max_seqs=max_seqs,
@@ -142,8 +145,10 @@ def _default_batch(device: Device, release: VllmRelease) -> tuple[int, int]:
 
 def _shards(known: Mapping[str, Any]) -> Shards:
     tensor = int(known.get("tensor_parallel_size", 1))
-    wide = tensor * int(known.get("data_parallel_size", 1))
-    expert = wide if _is_on(known.get("enable_expert_parallel", False)) else 1
+    replicas = int(known.get("data_parallel_size", 1))
+    # Data-parallel engines share their experts, whole or in slices.
+    shared = replicas > 1 or _is_on(known.get("enable_expert_parallel", False))
+    expert = tensor * replicas if shared else 1
     return Shards(tensor, int(known.get("pipeline_parallel_size", 1)), expert)
 
 

@@ -232,15 +232,20 @@ def _rank_bytes(model: Model, tensor: Tensor, shards: Shards) -> int:
         return ceil(tensor.elements / parts) * model.dtype_bytes
     rows, columns = tensor.rows, tensor.columns
     if quantization.hidden_padding and tensor.kind == "expert":
-        rows, columns = _pad_hidden(tensor, quantization.hidden_padding)
+        rows, columns = _pad_expert(tensor, quantization, parts)
     return ceil(tensor.count * quantization.matrix_bytes(rows, columns) / parts)
 
 
-def _pad_hidden(tensor: Tensor, multiple: int) -> tuple[int, int]:
-    """The side of an expert's matrix that faces the hidden state, rounded up for its kernel."""
-    if tensor.name == "expert_down":
-        return ceil(tensor.rows / multiple) * multiple, tensor.columns
-    return tensor.rows, ceil(tensor.columns / multiple) * multiple
+def _pad_expert(tensor: Tensor, quantization: Quantization, parts: int) -> tuple[int, int]:
+    """An expert's matrix as its kernel holds it: the side that faces the hidden state rounded up
+    whole, the intermediate side rounded up on each rank.
+    """
+    down = tensor.name == "expert_down"
+    hidden, inner = (tensor.rows, tensor.columns) if down else (tensor.columns, tensor.rows)
+    hidden = ceil(hidden / quantization.hidden_padding) * quantization.hidden_padding
+    step = quantization.inner_padding * parts
+    inner = ceil(inner / step) * step
+    return (hidden, inner) if down else (inner, hidden)
 
 
 def _parts(model: Model, tensor: Tensor, shards: Shards) -> int:

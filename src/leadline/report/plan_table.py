@@ -140,6 +140,7 @@ def _time(plan: Plan) -> Table:
         table.add_row("prefill", _interval(time.prefill_s))
         table.add_row("one output token", _interval(time.decode_token_s))
         table.add_row("request", show_seconds(time.request_s))
+        table.add_row("device time", f"{time.gpu_hours:.3g} h")
         table.add_row("client timeout", show_seconds(time.timeout_s))
     return table
 
