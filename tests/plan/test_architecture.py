@@ -163,3 +163,15 @@ def test_rope_tables_follow_the_scaling() -> None:
         "gemma-3-12b-it": (1_048_576, 131_072),
         "DeepSeek-V2-Lite-Chat": (163_840,),
     }
+
+
+def test_the_local_hub_cache_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = {k: v for k, v in read_config("Qwen/Qwen3-0.6B").items() if not k.startswith("_")}
+    folder = tmp_path / "hub" / "models--acme--tuned" / "snapshots" / "abc"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    assert count_parameters(load_model("acme/tuned")) == PARAMETERS["Qwen/Qwen3-0.6B"]
+    with pytest.raises(PlanError, match="no model"):
+        load_model("acme/other")

@@ -28,8 +28,7 @@ def model_names() -> tuple[str, ...]:
 
 def read_config(name: str) -> Mapping[str, Any]:
     """The ``config.json`` facts of one model, found by hub id or by the id's last part."""
-    files = _files()
-    matches = [key for key in files if name.lower() in (key.lower(), key.split("/")[-1].lower())]
+    matches = _matches(name)
     if not matches:
         raise PlanError(
             f"no model {name!r} in the catalog",
@@ -37,8 +36,17 @@ def read_config(name: str) -> Mapping[str, Any]:
             cure="name a folder or file with its config.json, or one of: "
             + ", ".join(model_names()),
         )
-    loaded: Mapping[str, Any] = json.loads(files[matches[0]])
+    loaded: Mapping[str, Any] = json.loads(_files()[matches[0]])
     return loaded
+
+
+def is_in_catalog(name: str) -> bool:
+    return bool(_matches(name))
+
+
+def _matches(name: str) -> list[str]:
+    folded = name.lower()
+    return [key for key in _files() if folded in (key.lower(), key.split("/")[-1].lower())]
 
 
 @cache

@@ -7,6 +7,7 @@ planner that assumes "some transformer" is wrong by a factor, not by a percent.
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from leadline.catalog.reading import read_config, read_table
+from leadline.catalog.reading import is_in_catalog, read_config, read_table
 from leadline.errors import PlanError
 from leadline.plan.patterns import Reach, layer_reaches
 from leadline.plan.quantization import Quantization, read_quantization
@@ -149,7 +150,7 @@ class Model:
 
 
 def load_model(place: str | Path) -> Model:
-    """A model from a ``config.json``, the folder that holds it, or a name of the catalog."""
+    """A model from a ``config.json``, its folder, the catalog, or the local hub cache."""
     path = Path(place).expanduser()
     if path.is_dir():
         path /= "config.json"
@@ -157,6 +158,10 @@ def load_model(place: str | Path) -> Model:
         return read_model(
             json.loads(path.read_text("utf-8")), name=path.parent.name, source=str(path)
         )
+    cached = None if is_in_catalog(str(place)) else _find_cached(str(place))
+    if cached:
+        config = json.loads(cached.read_text("utf-8"))
+        return read_model(config, name=str(place), source=str(cached))
     config = read_config(str(place))
     return read_model(config, name=config["_name"], source=config["_source"])
 
@@ -186,6 +191,16 @@ def read_model(config: Mapping[str, Any], *, name: str, source: str) -> Model:
         quantization=read_quantization(config, name),
         vision=read_vision(config, name),
     )
+
+
+def _find_cached(hub_id: str) -> Path | None:
+    """The newest ``config.json`` of a model that the hub's client has downloaded, if any."""
+    if hub_id.count("/") != 1:
+        return None
+    home = Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
+    folder = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+    found = folder.glob(f"models--{hub_id.replace('/', '--')}/snapshots/*/config.json")
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def _family(model_type: str, name: str) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ from leadline.errors import PlanError
 from leadline.plan.architecture import DTYPE_BYTES, Model, load_model
 from leadline.plan.hardware import Hardware, parse_hardware
 from leadline.plan.neuron_plan import plan_neuron
+from leadline.plan.options import spell_options
 from leadline.plan.quantization import ONLINE
 from leadline.plan.request import Request
 from leadline.plan.roofline import Probe
@@ -88,7 +89,7 @@ def parse_engine(engine: str) -> tuple[str, str]:
 
 def apply_dtype(model: Model, settings: Mapping[str, Any]) -> Model:
     """The model as the engine will hold it: ``dtype`` and quantisation while loading."""
-    spelled = {key.strip().lstrip("-").replace("-", "_"): value for key, value in settings.items()}
+    spelled = spell_options(settings)
     asked = str(spelled.get("dtype") or "auto")
     dtype = {"half": "float16", "float": "float32"}.get(asked, asked)
     if dtype != "auto":

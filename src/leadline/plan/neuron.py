@@ -18,6 +18,7 @@ from leadline.errors import PlanError
 from leadline.plan.architecture import Model
 from leadline.plan.hardware import Device
 from leadline.plan.ledger import Term, make_term
+from leadline.plan.options import is_on, spell_options
 from leadline.plan.releases import parse_version
 from leadline.plan.vllm import Measured
 from leadline.plan.weights import Shards, rank_weight_bytes
@@ -106,11 +107,11 @@ def find_neuron_release(version: str) -> NeuronRelease:
 
 def read_neuron_settings(given: Mapping[str, Any], model: Model) -> NeuronSettings:
     """VLLM's options and NxDI's overrides, with the plugin's defaults."""
-    known = {key.strip().lstrip("-").replace("-", "_"): value for key, value in given.items()}
+    known = spell_options(given)
     overrides = (known.get("additional_config") or {}).get("override_neuron_config") or {}
     length = known.get("max_model_len")
     tokens = parse_tokens(length) if length else model.max_position
-    cached = str(known.get("enable_prefix_caching", True)).lower() in ("1", "true")
+    cached = is_on(known.get("enable_prefix_caching", True))
     batch = int(known.get("max_num_seqs") or _DEFAULT_BATCH)
     block = int(known.get("block_size") or 0)
     least = ceil(tokens / block) * batch if block else 0

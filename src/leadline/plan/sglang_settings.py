@@ -10,6 +10,7 @@ from leadline.catalog.reading import read_table
 from leadline.errors import PlanError
 from leadline.plan.architecture import Model
 from leadline.plan.hardware import Device
+from leadline.plan.options import is_on, spell_options
 from leadline.plan.weights import Shards
 from leadline.units import parse_tokens
 
@@ -73,7 +74,7 @@ class SglangSettings:
 
 def read_sglang_settings(given: Mapping[str, Any], model: Model, device: Device) -> SglangSettings:
     """The engine's own option names, dashes or underscores; unset ones as its heuristic does."""
-    known = {_spell(key): value for key, value in given.items()}
+    known = spell_options(given, _ALIASES)
     tensor, pipeline = int(known.get("tp_size", 1)), int(known.get("pp_size", 1))
     tier = _tier(device)
     wide = "graph_batch_wide" if tensor >= 4 else "graph_batch"  # noqa: PLR2004 - see the tiers
@@ -91,7 +92,7 @@ def read_sglang_settings(given: Mapping[str, Any], model: Model, device: Device)
         else default_fraction(known, model, device, chunk, graph_batch, multimodal=multimodal),
         fraction_given=fraction is not None,
         chunk_tokens=chunk,
-        graph_batch=0 if known.get("disable_cuda_graph") else graph_batch,
+        graph_batch=0 if is_on(known.get("disable_cuda_graph")) else graph_batch,
         running_requests=int(known.get("max_running_requests") or 0),
         total_tokens=int(known.get("max_total_tokens") or 0),
         page_tokens=int(known.get("page_size") or 1),
@@ -118,7 +119,7 @@ def default_fraction(
     reserved = facts["base_mib"] + facts["per_rank_mib"] * ranks
     reserved += max(chunk, facts["least_chunk_tokens"]) * facts["per_chunk_token_mib"]
     reserved += graph_batch * facts["per_graph_batch_mib"]
-    if known.get("enable_dp_attention"):
+    if is_on(known.get("enable_dp_attention")):
         reserved += _attention_ranks_mib(facts, graph_batch, int(known.get("dp_size", 1)))
     if device.board_mib > facts["roomy_from_mib"]:
         reserved = max(reserved, facts["roomy_least_mib"])
@@ -126,11 +127,6 @@ def default_fraction(
         reserved += facts["standalone_draft_mib" if draft == "STANDALONE" else "draft_model_mib"]
     fraction = round((device.board_mib - reserved) / device.board_mib, 3)
     return float(fraction * _vision_factor(model) if multimodal else fraction)
-
-
-def _spell(key: str) -> str:
-    name = key.strip().lstrip("-").replace("-", "_")
-    return _ALIASES.get(name, name)
 
 
 def _tier(device: Device) -> Mapping[str, int]:
@@ -148,7 +144,7 @@ def _attention_ranks_mib(facts: Mapping[str, float], graph_batch: int, ranks: in
 
 def _is_multimodal(model: Model, known: Mapping[str, Any]) -> bool:
     off = read_table("sglang")["vision"]["off_by_default"]
-    asked = bool(known.get("enable_multimodal"))
+    asked = is_on(known.get("enable_multimodal"))
     return model.vision is not None and (asked or model.engine_class not in off)
 
 

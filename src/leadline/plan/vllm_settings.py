@@ -11,6 +11,7 @@ from leadline.catalog.reading import read_table
 from leadline.errors import PlanError
 from leadline.plan.architecture import DTYPE_BYTES, Model
 from leadline.plan.hardware import Device
+from leadline.plan.options import is_on, spell_options
 from leadline.plan.releases import VllmRelease
 from leadline.plan.weights import Shards
 from leadline.units import GIB, parse_tokens
@@ -89,7 +90,7 @@ def read_vllm_settings(
     release: VllmRelease,
 ) -> VllmSettings:
     """The engine's own option names, dashes or underscores; unset: the release's default."""
-    known = {_spell(key): value for key, value in given.items()}
+    known = spell_options(given, _ALIASES)
     length = known.get("max_model_len")
     batched, seqs = _default_batch(device, release)
     max_seqs = parse_tokens(known.get("max_num_seqs", seqs))
@@ -116,16 +117,11 @@ def read_vllm_settings(
         graph_batch=_graph_batch(known, max_seqs),
         hybrid=not hybrid_reason,
         hybrid_reason=hybrid_reason,
-        graphs_in_budget=_is_on(env.get(GRAPH_VARIABLE, "0")),
+        graphs_in_budget=is_on(env.get(GRAPH_VARIABLE, "0")),
         images=_takes_images(known),
         online_quantization=str(known.get("quantization") or ""),
         unplanned=tuple(sorted(set(known) - _PLANNED)),
     )
-
-
-def _spell(key: str) -> str:
-    name = key.strip().lstrip("-").replace("-", "_")
-    return _ALIASES.get(name, name)
 
 
 def _is_length(value: object) -> TypeGuard[int | str]:
@@ -147,7 +143,7 @@ def _shards(known: Mapping[str, Any]) -> Shards:
     tensor = int(known.get("tensor_parallel_size", 1))
     replicas = int(known.get("data_parallel_size", 1))
     # Data-parallel engines share their experts, whole or in slices.
-    shared = replicas > 1 or _is_on(known.get("enable_expert_parallel", False))
+    shared = replicas > 1 or is_on(known.get("enable_expert_parallel", False))
     expert = tensor * replicas if shared else 1
     return Shards(tensor, int(known.get("pipeline_parallel_size", 1)), expert)
 
@@ -159,10 +155,10 @@ def _hybrid_reason(
     for flag in ("kv_transfer_config", "kv_events_config"):
         if known.get(flag):
             return flag
-    if _is_on(known.get("disable_hybrid_kv_cache_manager", False)):
+    if is_on(known.get("disable_hybrid_kv_cache_manager", False)):
         return "disable_hybrid_kv_cache_manager"
     chunked = any(reach.kind == "chunked" for reach in model.reaches)
-    if chunked and not _is_on(env.get(HYBRID_VARIABLE, release.chunked_hybrid)):
+    if chunked and not is_on(env.get(HYBRID_VARIABLE, release.chunked_hybrid)):
         return HYBRID_VARIABLE
     return ""
 
@@ -185,7 +181,7 @@ def _kv_sizes(kv_dtype: str, dtype_bytes: int) -> tuple[float, int]:
 
 def _graph_batch(known: Mapping[str, Any], max_seqs: int) -> int:
     """Largest captured batch: min(2 x max_num_seqs, 512) unless sizes are given."""
-    if _is_on(known.get("enforce_eager", False)):
+    if is_on(known.get("enforce_eager", False)):
         return 0
     if sizes := known.get("cudagraph_capture_sizes"):
         return max(int(size) for size in sizes)
@@ -196,8 +192,4 @@ def _graph_batch(known: Mapping[str, Any], max_seqs: int) -> int:
 def _takes_images(known: Mapping[str, Any]) -> bool:
     limits = known.get("limit_mm_per_prompt")
     none_allowed = isinstance(limits, Mapping) and limits.get("image") == 0
-    return not none_allowed and not _is_on(known.get("language_model_only", False))
-
-
-def _is_on(value: object) -> bool:
-    return str(value).strip().lower() in ("1", "true", "yes", "on")
+    return not none_allowed and not is_on(known.get("language_model_only", False))
