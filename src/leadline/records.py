@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 RECORD_SCHEMA = "leadline.record/1"
+FINDING_SCHEMA = "leadline.finding/1"
 
 Purpose = Literal["warmup", "trial", "edge", "over_limit"]
 
@@ -47,7 +48,7 @@ class Clock(_Line):
     wall_start: str
     """UTC, ISO 8601."""
     start_ns: int
-    """Just before the first byte was handed over."""
+    """Just before the connection was opened; each request has its own."""
     written_ns: int | None = None
     """After the last byte of the request was handed over."""
     headers_ns: int | None = None
@@ -62,6 +63,8 @@ class Needle(_Line):
 
 class Sent(_Line):
     input_tokens: int
+    """As the server should count them: for text and chat, what it adds itself included."""
+    prompt_as: str = "ids"
     output_tokens: int
     ids_sha256: str
     corpus_sha256: str
@@ -92,7 +95,6 @@ class Exchange(_Line):
 class Record(_Line):
     """One line of ``records.jsonl``."""
 
-    schema_id: str = RECORD_SCHEMA
     cell: str
     deployment: str
     trial: int

@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,8 +23,10 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import InitErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.reader import ReaderError
 
 from leadline.errors import SpecError
 from leadline.units import parse_tokens
@@ -43,6 +46,7 @@ def _tokens_or_max(value: object) -> int | str:
 
 TokenCount = Annotated[int, BeforeValidator(parse_tokens)]
 PromptLength = Annotated[int | Literal["max"], BeforeValidator(_tokens_or_max)]
+PromptForm = Literal["ids", "text", "chat"]
 Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 
 
@@ -104,13 +108,16 @@ class Deployment(Frozen):
 
 
 class Workload(Frozen):
-    input_tokens: PromptLength = MAX
+    input_tokens: PromptLength = "max"
     """Prompt length, exact; ``max`` is the longest that leaves room for the output."""
     output_tokens: TokenCount = 200
     repeats: Annotated[int, Field(ge=1, le=1000)] = 3
     corpus: str = "kjv"
     """A text file, or the name of a corpus in the catalog."""
+    prompt_as: PromptForm = "ids"
+    """``ids`` (token ids to /v1/completions), ``text``, or ``chat`` (one user message)."""
     cold: bool = True
+    """Require that no token of the prompt came from a cache."""
     needles: Annotated[int, Field(ge=0, le=64)] = 1
     """Passkeys hidden at random depths and asked for at the end."""
     limit_probes: bool = True
@@ -141,9 +148,9 @@ class Gate(Frozen):
 
 
 def _gate(value: object) -> object:
-    if not isinstance(value, str):
+    if isinstance(value, Gate | Mapping):
         return value
-    match = _GATE.fullmatch(value)
+    match = _GATE.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError(f"{value!r} is not a gate; write '<= 2.5', '>= 0.95' or '<= plan * 1.3'")
     return {
@@ -174,7 +181,7 @@ class Cell(Frozen):
 
 
 class Campaign(Frozen):
-    """A matrix of deployments × workloads; the same file serves every verb."""
+    """A matrix of deployments and workloads; the same file serves every verb."""
 
     name: Name
     model: str | None = None
@@ -183,7 +190,8 @@ class Campaign(Frozen):
     """Fixed: the same prompts in every run. Left out: fresh ones, so that no cache knows them."""
     deployments: Annotated[Mapping[Name, Deployment], Field(min_length=1)]
     matrix: Mapping[str, Annotated[list[Any], Field(min_length=1)]] = {}
-    """Any ``workload.FIELD``, ``settings.NAME`` or ``env.NAME`` to a list of values."""
+    """Any ``workload.FIELD``, ``settings.NAME`` or ``env.NAME`` to a list of values; every
+    combination is a cell. ``include`` lists further single combinations."""
     workload: Workload = Workload()
     timeouts: Timeouts = Timeouts()
     gates: Gates = Gates()
@@ -193,8 +201,10 @@ class Campaign(Frozen):
         for name in self.deployments:
             deployment = self.deployment(name)
             _require_engine(name, deployment)
-        for _ in self.cells():
-            pass
+        keys = Counter(cell.key for cell in self.cells())
+        for key, count in keys.items():
+            if count > 1:
+                raise ValueError(f"matrix: cell {key!r} comes twice; name each combination once")
         return self
 
     def deployment(self, name: str, _seen: tuple[str, ...] = ()) -> Deployment:
@@ -217,16 +227,11 @@ class Campaign(Frozen):
 
     def cells(self) -> Iterator[Cell]:
         """Every cell, deployments first, so that cells sharing a server are neighbours."""
-        variants = [_axis(path, values) for path, values in self.matrix.items()]
-        server_axes = [axis for axis in variants if axis[0][0] != "workload"]
-        workload_axes = [axis for axis in variants if axis[0][0] == "workload"]
+        points = list(_points(self.matrix))
         for name in self.deployments:
             base = self.deployment(name)
-            for server in itertools.product(*server_axes):
-                deployment = _with_server_values(base, server)
-                key = "/".join([name, *(f"{field}={value}" for _, field, value in server)])
-                for point in itertools.product(*workload_axes):
-                    yield _cell(key, deployment, self.workload, point)
+            for point in points:
+                yield _cell(name, base, self.workload, point)
 
     def digest(self) -> str:
         """Hash of the resolved campaign: a run is resumed only by an equal one."""
@@ -237,33 +242,59 @@ class Campaign(Frozen):
 _AxisValue = tuple[str, str, Any]
 
 
+def _points(matrix: Mapping[str, list[Any]]) -> Iterator[tuple[_AxisValue, ...]]:
+    """The product of all axes, those of the server outermost; then what ``include`` adds."""
+    axes = [_axis(path, values) for path, values in matrix.items() if path != "include"]
+    axes.sort(key=lambda axis: axis[0][0] == "workload")
+    if axes or "include" not in matrix:
+        yield from itertools.product(*axes)
+    for extra in matrix.get("include", []):
+        if not isinstance(extra, Mapping):
+            raise ValueError(f"matrix include {extra!r}: write a mapping like those of the axes")
+        yield tuple(_axis(path, [value])[0] for path, value in extra.items())
+
+
 def _axis(path: str, values: list[Any]) -> list[_AxisValue]:
     group, _, field = path.partition(".")
     if group not in ("workload", "settings", "env") or not field:
         raise ValueError(f"matrix key {path!r}: write workload.FIELD, settings.NAME or env.NAME")
     if group == "workload" and field not in Workload.model_fields:
-        raise ValueError(f"matrix key {path!r}: no such field{_nearest(field, Workload.model_fields)}")
+        raise ValueError(
+            f"matrix key {path!r}: no such field{_nearest(field, Workload.model_fields)}"
+        )
     return [(group, field, value) for value in values]
 
 
-def _with_server_values(base: Deployment, values: tuple[_AxisValue, ...]) -> Deployment:
-    settings = {field: value for group, field, value in values if group == "settings"}
-    env = {field: str(value) for group, field, value in values if group == "env"}
-    return base.model_copy(
+def _cell(name: str, base: Deployment, workload: Workload, point: tuple[_AxisValue, ...]) -> Cell:
+    settings = {field: value for group, field, value in point if group == "settings"}
+    env = {field: str(value) for group, field, value in point if group == "env"}
+    changed = {field: value for group, field, value in point if group == "workload"}
+    key = "/".join([name, *(f"{field}={value}" for field, value in {**settings, **env}.items())])
+    deployment = base.model_copy(
         update={"settings": {**base.settings, **settings}, "env": {**base.env, **env}}
     )
-
-
-def _cell(key: str, deployment: Deployment, base: Workload, point: tuple[_AxisValue, ...]) -> Cell:
-    changed = {field: value for _, field, value in point}
-    workload = Workload.model_validate({**base.model_dump(exclude_unset=True), **changed})
-    labels = [
-        f"{field}={value}"
-        for field, value in {"input_tokens": workload.input_tokens, **changed}.items()
-    ]
+    workload = _changed(workload, changed)
+    labels = [f"{field}={getattr(workload, field)}" for field in {"input_tokens": None, **changed}]
     return Cell(
         key="/".join([key, *labels]), deployment=key, settings=deployment, workload=workload
     )
+
+
+def _changed(workload: Workload, values: dict[str, Any]) -> Workload:
+    """The workload with values of the matrix, which are to blame for what is wrong with it."""
+    try:
+        return Workload.model_validate({**workload.model_dump(exclude_unset=True), **values})
+    except ValidationError as error:
+        problems = [
+            InitErrorDetails(
+                type=problem["type"],
+                loc=("matrix", f"workload.{problem['loc'][0]}"),
+                input=problem["input"],
+                ctx=problem.get("ctx", {}),
+            )
+            for problem in error.errors()
+        ]
+        raise ValidationError.from_exception_data("matrix", problems) from error
 
 
 def _require_engine(name: str, deployment: Deployment) -> None:
@@ -301,6 +332,12 @@ def parse_campaign(text: str, *, source: str) -> Campaign:
             where=f"{source}{line}",
             cure="check indentation, colons and quotes at that line",
         ) from error
+    except ReaderError as error:
+        raise SpecError(
+            f"not valid YAML: {error.reason}",
+            where=f"{source}:{text.count(chr(10), 0, error.position) + 1}",
+            cure="check indentation, colons and quotes at that line",
+        ) from error
     if not isinstance(tree, Mapping):
         raise SpecError(
             "not a campaign: it must be a mapping with name, model and deployments",
@@ -317,9 +354,7 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise SpecError(
-            "no such campaign file", where=str(path), cure="check the path"
-        ) from None
+        raise SpecError("no such campaign file", where=str(path), cure="check the path") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(
             f"cannot be read: {error}", where=str(path), cure="give a UTF-8 text file"
@@ -341,11 +376,20 @@ def _plain(node: Any) -> Any:
 def _spec_error(error: ValidationError, tree: Any, source: str) -> SpecError:
     messages = []
     for problem in error.errors():
-        path = [part for part in problem["loc"] if part not in ("process", "endpoint")]
+        path = _without_tags(problem["loc"])
         line = _line_of(tree, path)
         field = ".".join(str(part) for part in path) or "campaign"
         messages.append(f"{source}:{line}: {field}: {_problem(problem, path)}")
     return SpecError("\n".join(messages), cure="correct the named lines and run the command again")
+
+
+def _without_tags(loc: tuple[Any, ...]) -> list[Any]:
+    """The path as it stands in the file: pydantic adds the kind of a target after it."""
+    return [
+        part
+        for before, part in itertools.pairwise((None, *loc))
+        if not (before == "target" and part in ("process", "endpoint"))
+    ]
 
 
 def _problem(problem: Any, path: list[Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 _TOKENS = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<suffix>[kmgKMG]?)")
 # vLLM's own suffixes: lower case decimal, upper case binary.
@@ -28,8 +29,10 @@ def parse_tokens(text: str | int) -> int:
     else:
         match = _TOKENS.fullmatch(str(text).strip().replace("_", "").replace(",", ""))
         if match is None:
-            raise ValueError(f"{text!r} is not a token count; write 4096, 10k (10,000) or 2M (2^21)")
-        exact = float(match["number"]) * _TOKEN_FACTORS[match["suffix"]]
+            raise ValueError(
+                f"{text!r} is not a token count; write 4096, 10k (10,000) or 2M (2^21)"
+            )
+        exact = Fraction(match["number"]) * _TOKEN_FACTORS[match["suffix"]]
         count = int(exact)
         if count != exact:
             raise ValueError(f"{text!r} is not a whole number of tokens")
@@ -43,7 +46,7 @@ def parse_bytes(text: str) -> int:
     match = _BYTES.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"{text!r} is not a size; write 24GiB, 24GB or 512MiB")
-    return int(float(match["number"]) * _BYTE_FACTORS[match["unit"]])
+    return int(Fraction(match["number"]) * _BYTE_FACTORS[match["unit"]])
 
 
 def show_tokens(count: int) -> str:
@@ -51,24 +54,37 @@ def show_tokens(count: int) -> str:
     return f"{count:,}"
 
 
+def show_rate(per_second: float) -> str:
+    """Three significant digits, never an exponent: ``45.2``, ``3,790``."""
+    if per_second < 100:  # noqa: PLR2004
+        return f"{per_second:.3g}"
+    digits = max(0, len(str(int(per_second))) - 3)
+    return f"{round(per_second, -digits):,.0f}"
+
+
 def show_bytes(count: float) -> str:
-    """Binary units with three significant digits, ``0`` to ``1023 GiB`` and up."""
+    """Binary units, three digits: ``1.5 KiB``, ``1,023 MiB``, ``2,048 GiB``."""
     size = float(count)
     for unit in ("B", "KiB", "MiB"):
-        if abs(size) < 1024:  # noqa: PLR2004
-            return f"{size:.3g} {unit}"
+        if abs(size) < 1023.5:  # noqa: PLR2004  (else it would be shown as 1024)
+            return f"{_three_digits(size)} {unit}"
         size /= 1024
-    return f"{size:,.3g} GiB" if size < 1000 else f"{size:,.0f} GiB"  # noqa: PLR2004
+    return f"{_three_digits(size)} GiB"
 
 
 def show_seconds(seconds: float) -> str:
     """``38 ms``, ``4.2 s``, ``3 min 05 s``, ``1 h 12 min``."""
-    if seconds < 1:
-        return f"{seconds * 1000:.3g} ms"
-    if seconds < 100:  # noqa: PLR2004
-        return f"{seconds:.3g} s"
+    if seconds < 0.9995:  # noqa: PLR2004  (else it would be shown as 1000 ms)
+        return f"{_three_digits(seconds * 1000)} ms"
+    if seconds < 99.95:  # noqa: PLR2004
+        return f"{_three_digits(seconds)} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:  # noqa: PLR2004
         return f"{minutes} min {rest:02d} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min"
+
+
+def _three_digits(number: float) -> str:
+    """Three significant digits, and never an exponent for a large number."""
+    return f"{number:.3g}" if abs(number) < 999.5 else f"{number:,.0f}"  # noqa: PLR2004

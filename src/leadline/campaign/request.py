@@ -1,0 +1,135 @@
+"""One request of a campaign: sent, journaled, learned from; judged only later."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from leadline.campaign.serving import Served
+from leadline.campaign.work import Work
+from leadline.errors import LeadlineError
+from leadline.journal import utc_now
+from leadline.load.client import ROUTES, Patience, request_body, stream_completion
+from leadline.metrics.measures import measure
+from leadline.metrics.scrape import growth
+from leadline.prompts.corpus import Corpus
+from leadline.prompts.haystack import Prompt, build_prompt
+from leadline.prompts.text import build_text_prompt
+from leadline.records import Exchange, Purpose, Record, Sent
+from leadline.spec import PromptForm
+from leadline.units import show_rate, show_seconds, show_tokens
+
+_UNKNOWN_PATIENCE_S = 600.0
+
+
+@dataclass(frozen=True)
+class Request:
+    purpose: Purpose
+    cell: str
+    trial: int
+    prompt: Prompt
+    corpus: Corpus
+    output_tokens: int
+    form: PromptForm
+    cold: bool = True
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Sends to one start of one deployment."""
+
+    work: Work
+    served: Served
+    deployment: str
+    attempt: int
+    overhead_tokens: dict[PromptForm, int] = field(default_factory=lambda: {"ids": 0})
+    """What the server adds to a prompt of that form: a first token, a chat template."""
+
+    async def build(
+        self, form: PromptForm, corpus: Corpus, tokens: int, seed: str, needles: int
+    ) -> Prompt:
+        """A prompt that the server should count as exactly ``tokens``."""
+        if form == "ids":
+            return await build_prompt(corpus, self.served.encode, tokens, seed, needles)
+        inside = tokens - self.overhead_tokens.get(form, 0)
+        return await build_text_prompt(corpus, self.served.encode, inside, seed, needles)
+
+    def learn_overhead(self, record: Record, form: PromptForm) -> None:
+        """From a request of known length: the rest of the server's count is its own."""
+        counted = (record.exchange.usage or {}).get("prompt_tokens")
+        if isinstance(counted, int):
+            self.overhead_tokens[form] = counted - record.sent.input_tokens
+
+    async def send(self, request: Request) -> Record:
+        """The journal has the record before anybody judges it."""
+        body = request_body(
+            self.served.server.endpoint,
+            self.served.engine,
+            request.prompt,
+            request.output_tokens,
+            form=request.form,
+            cold=request.cold,
+            salt=f"{self.work.seed}-{request.cell}-{request.trial}-{self.attempt}",
+        )
+        before = await self._counters()
+        exchange = await stream_completion(
+            self.work.session,
+            self.served.server.endpoint,
+            self.served.engine,
+            ROUTES[request.form],
+            body,
+            self._patience(len(request.prompt.ids)),
+            self.work.watcher.chunk,
+        )
+        after = await self._counters() if exchange.failure is None else {}
+        record = self._record(request, exchange, growth(before, after))
+        self.work.journal.record(record)
+        facts = {"cell": record.cell, "trial": record.trial, "attempt": record.attempt}
+        self.work.journal.scrape({"at": utc_now(), **facts, "before": before, "after": after})
+        self.work.learn(record)
+        return record
+
+    def _record(self, request: Request, exchange: Exchange, counters: dict[str, float]) -> Record:
+        sent = Sent(
+            input_tokens=len(request.prompt.ids) + self.overhead_tokens.get(request.form, 0),
+            prompt_as=request.form,
+            output_tokens=request.output_tokens,
+            ids_sha256=request.prompt.ids_sha256,
+            corpus_sha256=request.corpus.sha256,
+            corpus_start=request.prompt.corpus_start,
+            needles=request.prompt.needles,
+        )
+        return Record(
+            cell=request.cell,
+            deployment=self.deployment,
+            trial=request.trial,
+            attempt=self.attempt,
+            purpose=request.purpose,
+            sent=sent,
+            exchange=exchange,
+            counters=counters,
+        )
+
+    def _patience(self, tokens: int) -> Patience:
+        """The campaign's own time limits, else those that follow from the predictions."""
+        timeouts = self.work.campaign.timeouts
+        model = self.work.model(self.deployment)
+        first = timeouts.first_token_s or model.first_token_patience_s(tokens)
+        between = timeouts.between_tokens_s or model.between_tokens_patience_s()
+        return Patience(first or _UNKNOWN_PATIENCE_S, between)
+
+    async def _counters(self) -> dict[str, float]:
+        try:
+            return await self.served.server.counters(self.served.engine)
+        except LeadlineError:
+            return {}  # too busy or too dead to be scraped: the cold proof has a witness less
+
+
+def summarise(exchange: Exchange) -> str:
+    """One line on one request."""
+    if exchange.failure:
+        return f"{exchange.failure.kind}: {exchange.failure.message}"
+    measures = measure(exchange)
+    ttft = show_seconds(measures.ttft_s) if measures.ttft_s else "–"
+    rate = measures.decode_tokens_per_s
+    decode = f", decode {show_rate(rate)} tokens/s" if rate else ""
+    return f"{show_tokens(measures.prompt_tokens or 0)} tokens counted, TTFT {ttft}{decode}"

@@ -1,0 +1,129 @@
+"""From a deployment to a server that is up, known and answering."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+
+from leadline.deploy import process
+from leadline.deploy.endpoint import api_key, reach
+from leadline.deploy.process import free_port
+from leadline.deploy.target import OnPhase, Target, deployed
+from leadline.engines.engine import Engine, LaunchRequest, load_engine
+from leadline.engines.llamacpp import model_file, read_settings
+from leadline.errors import SpecError
+from leadline.journal import Redactor
+from leadline.launch import Launch
+from leadline.load.server import Server
+from leadline.plan.local_memory import LocalPlan, plan_llamacpp
+from leadline.prompts.tokenizer import Encode, load_tokenizer
+from leadline.spec import Deployment, EndpointTarget, ProcessTarget
+from leadline.units import parse_tokens
+
+
+@dataclass(frozen=True)
+class Served:
+    """A ready server and what we know of it."""
+
+    server: Server
+    engine: Engine
+    encode: Encode
+    window_tokens: int | None
+    target: Target | None
+    """``None`` for a server that somebody else runs."""
+
+    def max_input_tokens(self, output_tokens: int) -> int | None:
+        if self.window_tokens is None:
+            return None
+        return self.engine.max_input_tokens(self.window_tokens, output_tokens)
+
+
+@asynccontextmanager
+async def serving(
+    session: aiohttp.ClientSession,
+    deployment: Deployment,
+    log: Path,
+    timeout_s: float,
+    redact: Redactor,
+    on_phase: OnPhase,
+) -> AsyncIterator[Served]:
+    """The deployment's server for the length of the block; what we started is stopped after it.
+
+    Raises ``StartError`` or another ``LeadlineError`` if it does not come up as it should.
+    """
+    if isinstance(deployment.target, EndpointTarget):
+        yield await _find(session, deployment, deployment.target)
+        return
+    engine = load_engine(deployment.engine_name or "")
+    target = process.ProcessTarget(redact)
+    launch = plan_launch(deployment, deployment.target.port or free_port())
+    async with deployed(target, launch, log, timeout_s, on_phase) as endpoint:
+        yield await _know(Server(session, endpoint), engine, deployment, target)
+
+
+def plan_launch(deployment: Deployment, port: int) -> Launch:
+    """What would start this deployment. ``SpecError`` if Leadline cannot."""
+    engine = load_engine(deployment.engine_name or "")
+    if engine.launch is None:
+        raise SpecError(
+            f"Leadline {engine.name} support covers running servers only so far",
+            where="deployments",
+            cure="start it yourself and give its address as target: http://HOST:PORT",
+        )
+    request = LaunchRequest(deployment.model or "", port, deployment.settings, deployment.env)
+    return engine.launch(request)
+
+
+def require_endpoint(deployment: Deployment, target: EndpointTarget) -> None:
+    """``SpecError`` for what can be known to be wrong without asking the server."""
+    if deployment.engine_name:
+        load_engine(deployment.engine_name)
+    if target.tokenizer:
+        load_tokenizer(target.tokenizer)
+    api_key(target)
+
+
+def plan_deployment(deployment: Deployment) -> LocalPlan:
+    """What can be said before starting it."""
+    if isinstance(deployment.target, ProcessTarget) and deployment.engine_name == "llamacpp":
+        path = Path(model_file(deployment.model or "")).expanduser()
+        return plan_llamacpp(path, read_settings(deployment.settings))
+    return LocalPlan(verdict="unknown", reason="a server that somebody else runs is not planned")
+
+
+async def _find(
+    session: aiohttp.ClientSession, deployment: Deployment, target: EndpointTarget
+) -> Served:
+    server = Server(session, reach(target, deployment.model or ""))
+    await server.require_model()
+    name = deployment.engine_name
+    engine = load_engine(name) if name else await server.recognise()
+    return await _know(server, engine, deployment, None)
+
+
+async def _know(
+    server: Server, engine: Engine, deployment: Deployment, target: Target | None
+) -> Served:
+    await server.require_model()
+    spec_target = deployment.target
+    tokenizer = spec_target.tokenizer if isinstance(spec_target, EndpointTarget) else None
+    return Served(
+        server=server,
+        engine=engine,
+        encode=load_tokenizer(tokenizer) if tokenizer else await server.encoder(engine),
+        window_tokens=await server.window(engine) or _window_setting(deployment, engine),
+        target=target,
+    )
+
+
+def _window_setting(deployment: Deployment, engine: Engine) -> int | None:
+    name = engine.window_setting or "max_model_len"
+    value = deployment.settings.get(name)
+    try:
+        return None if value is None else parse_tokens(value)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise SpecError(str(error), where=f"settings.{name}", cure="correct it") from error

@@ -1,0 +1,44 @@
+"""What a campaign tells those who watch it, as it happens."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from leadline.plan.time import Prediction
+
+
+class Watcher(Protocol):
+    """All methods return at once; the campaign never waits for a display."""
+
+    def run_started(self, name: str, path: str, trials: int, resumed: bool) -> None: ...
+
+    def phase(self, deployment: str, text: str) -> None:
+        """A deployment is doing something that takes time."""
+
+    def trial_started(
+        self, cell: str, trial: int, of: int, tokens: int, prediction: Prediction | None
+    ) -> None: ...
+
+    def chunk(self, count: int) -> None:
+        """The ``count``-th chunk of the running trial has arrived."""
+
+    def trial_ended(
+        self, cell: str, trial: int, summary: str, remaining_s: float | None
+    ) -> None: ...
+
+    def problem(self, title: str, detail: str) -> None: ...
+
+
+class Silence:
+    """A watcher that looks away."""
+
+    def run_started(self, name: str, path: str, trials: int, resumed: bool) -> None: ...
+    def phase(self, deployment: str, text: str) -> None: ...
+    def trial_started(
+        self, cell: str, trial: int, of: int, tokens: int, prediction: Prediction | None
+    ) -> None: ...
+    def chunk(self, count: int) -> None: ...
+    def trial_ended(
+        self, cell: str, trial: int, summary: str, remaining_s: float | None
+    ) -> None: ...
+    def problem(self, title: str, detail: str) -> None: ...

@@ -1,0 +1,355 @@
+"""The verbs: parse, call, render. The only place that catches ``LeadlineError``.
+
+Heavy modules are imported inside the verbs, so that ``leadline --help`` stays quick.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from leadline import __version__
+from leadline.errors import LeadlineError, SpecError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from leadline.spec import Campaign
+
+WRONG_USE = 3
+INTERRUPTED = 130
+_SECRET_NAMES = ("KEY", "TOKEN", "SECRET", "PASSWORD")
+
+runs_option = click.option(
+    "--runs",
+    "runs_root",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs"),
+    show_default=True,
+    help="Folder that holds the run directories.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Data on stdout, as JSON.")
+fresh_option = click.option("--fresh", is_flag=True, help="Start anew; do not resume a killed run.")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point: every outcome as an exit code (0, 1, 2, 3 or 130), no error as a traceback."""
+    sys.exit(_exit_code(argv))
+
+
+def _exit_code(argv: list[str] | None) -> int:
+    try:
+        result = cli.main(args=argv, standalone_mode=False)
+    except click.UsageError as error:
+        error.show()
+        return WRONG_USE
+    except click.ClickException as error:
+        error.show()
+        return WRONG_USE
+    except LeadlineError as error:
+        click.echo(f"leadline: {error}", err=True)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo(
+            "\nleadline: interrupted; everything started was stopped, and what was measured is "
+            "kept.\n  The same command resumes the run.",
+            err=True,
+        )
+        return INTERRUPTED
+    except (BrokenPipeError, SystemExit):
+        # The reader of our output went away (`leadline runs | head`): not our failure. Click and
+        # Rich turn that into an exit of their own.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return result if isinstance(result, int) else 0
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message="leadline %(version)s")
+def cli() -> None:
+    """Qualify LLM serving at long context: deploy it, prove it, measure it, explain it.
+
+    Exit codes: 0 passed, 1 did not qualify, 2 engine or infrastructure trouble, 3 wrong use,
+    130 interrupted.
+    """
+
+
+@cli.command()
+@runs_option
+@fresh_option
+@json_option
+@click.option("--show", is_flag=True, help="Print the campaign file and stop.")
+def quickstart(runs_root: Path, fresh: bool, as_json: bool, show: bool) -> int:
+    """Qualify a small real model on a small real engine, on this machine, in minutes."""
+    from leadline.spec import parse_campaign
+
+    text = (files("leadline") / "examples" / "quickstart.yaml").read_text(encoding="utf-8")
+    if show:
+        click.echo(text, nl=False)
+        return 0
+    campaign = parse_campaign(text, source="quickstart.yaml")
+    return _run(campaign, text, runs_root, fresh=fresh, as_json=as_json)
+
+
+@cli.command()
+@click.argument("campaign_file", metavar="CAMPAIGN.yaml", type=click.Path(path_type=Path))
+@runs_option
+@fresh_option
+@click.option("--try-infeasible", is_flag=True, help="Start even what the plan rules out.")
+@json_option
+def run(
+    campaign_file: Path, runs_root: Path, fresh: bool, try_infeasible: bool, as_json: bool
+) -> int:
+    """Run a campaign: every deployment, every workload, every failure a result."""
+    from leadline.spec import read_campaign
+
+    campaign = read_campaign(campaign_file)
+    text = campaign_file.read_text(encoding="utf-8")
+    return _run(
+        campaign, text, runs_root, fresh=fresh, as_json=as_json, try_infeasible=try_infeasible
+    )
+
+
+@cli.command()
+@click.option("--url", required=True, help="Address of an OpenAI-compatible server.")
+@click.option("--model", required=True, help="Model name that the server serves.")
+@click.option(
+    "--input-tokens", default="max", show_default=True, help="Exact prompt length, or max."
+)
+@click.option("--output-tokens", default="200", show_default=True, help="Tokens to generate.")
+@click.option("--repeats", default=1, show_default=True, help="Trials, each with a fresh prompt.")
+@click.option("--corpus", default="kjv", show_default=True, help="UTF-8 text file or catalog name.")
+@click.option("--needles", default=1, show_default=True, help="Passkeys to hide and ask for.")
+@click.option(
+    "--prompt-as",
+    default="ids",
+    show_default=True,
+    type=click.Choice(["ids", "text", "chat"]),
+    help="Token ids, text, or a chat message.",
+)
+@click.option("--tokenizer", help="tokenizer.json or its folder. Default: ask the server.")
+@click.option("--engine", help="vllm, sglang, llamacpp or openai. Default: recognise it.")
+@click.option("--max-model-len", help="The window, where the server does not tell it.")
+@click.option("--api-key-env", help="Variable with the API key. Default: LEADLINE_API_KEY.")
+@click.option("--seed", type=int, help="Repeat these very prompts. Default: fresh ones.")
+@click.option("--cold/--any-cache", default=True, help="Require that no prompt token was cached.")
+@click.option(
+    "--limit-probes/--no-limit-probes", default=True, help="Also probe the window's edge."
+)
+@runs_option
+@json_option
+def prove(runs_root: Path, as_json: bool, **options: Any) -> int:
+    """Prove that a running server really reads N tokens, cold, and measure it."""
+    campaign = _prove_campaign(**options)
+    _await(_require_server(campaign))
+    text = campaign.model_dump_json(indent=2, exclude_unset=True)
+    return _run(campaign, text, runs_root, fresh=True, as_json=as_json)
+
+
+@cli.command()
+@click.argument("run_name", metavar="RUN")
+@runs_option
+@json_option
+def report(run_name: str, runs_root: Path, as_json: bool) -> int:
+    """Render a run again from its journal alone. RUN is a directory, an id, or 'last'."""
+    return _report(_find_run(run_name, runs_root), as_json=as_json)
+
+
+@cli.command()
+@runs_option
+@json_option
+def runs(runs_root: Path, as_json: bool) -> int:
+    """List the runs, oldest first."""
+    from leadline.report.listing import describe_runs
+    from leadline.report.tables import print_runs
+
+    rows = describe_runs(runs_root)
+    if as_json:
+        _echo_json(rows)
+    elif rows:
+        print_runs(_console(), rows)
+    else:
+        click.echo(f"no runs in {runs_root}/; `leadline quickstart` makes one")
+    return 0
+
+
+# --- what the verbs share -------------------------------------------------------------------
+
+
+def _run(
+    campaign: Campaign,
+    text: str,
+    runs_root: Path,
+    *,
+    fresh: bool,
+    as_json: bool,
+    try_infeasible: bool = False,
+) -> int:
+    from leadline.campaign.run import run_campaign
+    from leadline.campaign.work import RunOptions
+    from leadline.journal import Redactor
+    from leadline.report.progress import watch_on
+
+    options = RunOptions(runs_root, fresh=fresh, try_infeasible=try_infeasible)
+    watcher = watch_on(_console(stderr=True), plain=as_json)
+    redact = Redactor(_secrets(campaign))
+    try:
+        path = _await(run_campaign(campaign, text, options, watcher, redact))
+    finally:
+        watcher.close()
+    return _report(path, as_json=as_json)
+
+
+def _report(path: Path, *, as_json: bool) -> int:
+    from leadline.journal import Run
+    from leadline.report.document import report_document
+    from leadline.report.tables import print_verdict
+    from leadline.report.write import write_report
+    from leadline.verdict import judge_run
+
+    verdict = judge_run(Run(path))
+    written = write_report(Run(path), verdict)
+    if as_json:
+        _echo_json(report_document(Run(path), verdict))
+    else:
+        print_verdict(_console(), verdict)
+        click.echo("\n" + "\n".join(f"  {file}" for file in written))
+    return verdict.exit_code
+
+
+T = TypeVar("T")
+
+
+def _await(work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end; SIGTERM ends the work as safely as Ctrl-C does."""
+    import asyncio
+
+    async def until_signal() -> T:
+        task = asyncio.ensure_future(work)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await task
+
+    try:
+        return asyncio.run(until_signal())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+
+def _prove_campaign(**options: Any) -> Campaign:
+    from pydantic import ValidationError
+
+    from leadline.spec import Campaign
+
+    target = {
+        "kind": "endpoint",
+        "url": options["url"],
+        "api_key_env": options["api_key_env"],
+        "tokenizer": options["tokenizer"],
+    }
+    window = options["max_model_len"]
+    deployment = {
+        "engine": options["engine"],
+        "target": {key: value for key, value in target.items() if value is not None},
+        "settings": {"max_model_len": _tokens("--max-model-len", window)} if window else {},
+    }
+    workload = (
+        "input_tokens", "output_tokens", "repeats", "corpus", "needles", "prompt_as", "cold",
+        "limit_probes",
+    )  # fmt: skip
+    try:
+        return Campaign.model_validate(
+            {
+                "name": "prove",
+                "model": options["model"],
+                "seed": options["seed"],
+                "deployments": {"server": deployment},
+                "workload": {name: options[name] for name in workload},
+            }
+        )
+    except ValidationError as error:
+        raise SpecError(_option_problems(error), cure="see leadline prove --help") from error
+
+
+def _tokens(option: str, text: str) -> int:
+    from leadline.units import parse_tokens
+
+    try:
+        return parse_tokens(text)
+    except ValueError as error:
+        raise SpecError(str(error), where=option, cure="write 8192, 10k or 2M") from None
+
+
+def _option_problems(error: Any) -> str:
+    lines = []
+    for problem in error.errors():
+        option = f"--{str(problem['loc'][-1]).replace('_', '-')}"
+        lines.append(f"{option}: {problem['msg'].removeprefix('Value error, ')}")
+    return "\n".join(lines)
+
+
+async def _require_server(campaign: Campaign) -> None:
+    """Reach the server before anything is written, so that a wrong address leaves no trace."""
+    from leadline.campaign.serving import require_endpoint
+    from leadline.deploy.endpoint import reach
+    from leadline.load.client import open_session
+    from leadline.load.server import Server
+    from leadline.prompts.corpus import load_corpus
+    from leadline.spec import EndpointTarget
+
+    deployment = campaign.deployment("server")
+    assert isinstance(deployment.target, EndpointTarget)  # noqa: S101
+    require_endpoint(deployment, deployment.target)
+    load_corpus(campaign.workload.corpus)
+    async with open_session() as session:
+        await Server(session, reach(deployment.target, deployment.model or "")).require_model()
+
+
+def _find_run(name: str, runs_root: Path) -> Path:
+    if (Path(name) / "run.json").is_file():
+        return Path(name)
+    found = sorted(runs_root.glob("*/*/run.json"), key=lambda path: path.parent.name)
+    for path in reversed(found):
+        if name in ("last", path.parent.name):
+            return path.parent
+    raise SpecError(
+        f"no run {name!r}", where=f"{runs_root}/", cure="`leadline runs` lists them; or give a path"
+    )
+
+
+def _secrets(campaign: Campaign) -> tuple[str, ...]:
+    """Values that must not reach any file: keys from the environment and from deployments."""
+    named = {name: value for name, value in os.environ.items() if _is_secret(name)}
+    for key in campaign.deployments:
+        deployment = campaign.deployment(key)
+        named |= {name: value for name, value in deployment.env.items() if _is_secret(name)}
+        variable = getattr(deployment.target, "api_key_env", None)
+        if variable and variable in os.environ:
+            named[variable] = os.environ[variable]
+    return tuple(value for value in named.values() if len(value) >= 6)  # noqa: PLR2004
+
+
+def _is_secret(name: str) -> bool:
+    return name.upper().rsplit("_", 1)[-1] in _SECRET_NAMES
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr)
+
+
+def _echo_json(content: Any) -> None:
+    import orjson
+
+    click.echo(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Where a launch is started: one contract for every target."""

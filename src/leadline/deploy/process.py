@@ -1,0 +1,232 @@
+"""The process target: an engine as a child of ours, on 127.0.0.1, gone when we are gone."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import socket
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import aiohttp
+import psutil
+
+from leadline.deploy.target import OnPhase, StartError
+from leadline.errors import DeployError
+from leadline.launch import Endpoint, Launch
+
+_POLL_S = 0.1
+_STOP_S = 10.0
+_DRAIN_S = 2.0
+_OK = 200
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+# Longest line kept; an engine that prints a whole prompt must not fill the disk.
+_LINE_BYTES = 64 * 1024
+
+Redact = Callable[[str], str]
+
+
+class ProcessTarget:
+    """Runs one server; see ``Target`` for the contract."""
+
+    def __init__(self, redact: Redact = str) -> None:
+        self._redact = redact
+        self._process: asyncio.subprocess.Process | None = None
+        self._pump: asyncio.Task[None] | None = None
+        self._tail: deque[str] = deque(maxlen=400)
+        self._phase = ""
+        self._stopped = False
+
+    async def start(
+        self, launch: Launch, log: Path, timeout_s: float, on_phase: OnPhase
+    ) -> Endpoint:
+        _refuse_occupied(launch)
+        self._process = await _spawn(launch)
+        self._pump = asyncio.create_task(self._copy_log(launch, log, on_phase))
+        await self._wait_ready(launch, timeout_s)
+        return Endpoint(url=launch.base_url, model=launch.served_model)
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def exit_status(self) -> str | None:
+        code = self._process.returncode if self._process else None
+        if code is None:
+            return None
+        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+    async def exited(self, within_s: float) -> str | None:
+        # Not Process.wait: it also waits for whoever else holds the pipe of the log.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while self._process and self._process.returncode is None:  # noqa: ASYNC110
+                    await asyncio.sleep(_POLL_S)
+        return self.exit_status()
+
+    def log_tail(self, lines: int = 40) -> tuple[str, ...]:
+        return tuple(self._tail)[-lines:]
+
+    async def stop(self) -> None:
+        if self._process is None or self._stopped:
+            return
+        family = _family(self._process.pid)
+        _signal_group(self._process.pid, signal.SIGTERM)
+        await self.exited(_STOP_S)
+        # Also after a clean exit: a worker that outlives its server would keep its memory.
+        _signal_group(self._process.pid, signal.SIGKILL)
+        for process in family:
+            if process.is_running():
+                process.kill()
+        await self.exited(_STOP_S)
+        await _wait_gone(family)
+        await self._drain_log()
+        self._process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
+        if self._pump:
+            await asyncio.wait({self._pump})
+        self._stopped = True
+
+    async def _copy_log(self, launch: Launch, log: Path, on_phase: OnPhase) -> None:
+        assert self._process  # noqa: S101
+        assert self._process.stdout  # noqa: S101
+        with log.open("a", encoding="utf-8") as file:
+            while line := await _read_line(self._process.stdout):
+                text = self._redact(line.decode(errors="replace"))
+                file.write(text)
+                file.flush()
+                self._tail.append(text.rstrip("\n"))
+                self._note_phase(text, launch, on_phase)
+
+    def _note_phase(self, line: str, launch: Launch, on_phase: OnPhase) -> None:
+        for pattern, phase in launch.phases:
+            if pattern in line and phase != self._phase:
+                self._phase = phase
+                on_phase(phase)
+
+    async def _wait_ready(self, launch: Launch, timeout_s: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_s), aiohttp.ClientSession() as session:
+                while not await _healthy(session, launch):
+                    if self._process and self._process.returncode is not None:
+                        await self._drain_log()
+                        raise self._start_error(f"the server ended: {self.exit_status()}", "exited")
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError:
+            raise self._start_error(f"not ready within {timeout_s:g} s", "timeout") from None
+
+    async def _drain_log(self) -> None:
+        """The last words of a dead server are still in the pipe."""
+        if self._pump:
+            await asyncio.wait({self._pump}, timeout=_DRAIN_S)
+
+    def _start_error(self, what: str, cause: str) -> StartError:
+        return StartError(
+            what, cause=cause, log_tail=self.log_tail(), exit_status=self.exit_status()
+        )
+
+
+def free_port() -> int:
+    """A port that was free on 127.0.0.1 a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _refuse_occupied(launch: Launch) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((launch.host, launch.port))
+        except OSError as error:
+            raise StartError(
+                f"port {launch.port} of {launch.host} cannot be used: {error.strerror}",
+                cause="port_in_use",
+                log_tail=(f"bind {launch.host}:{launch.port}: {error.strerror}", *_holder(launch)),
+            ) from None
+
+
+def _holder(launch: Launch) -> tuple[str, ...]:
+    """Which process listens on the port, where we may know."""
+    with suppress(psutil.Error):
+        for connection in psutil.net_connections("tcp"):
+            port = getattr(connection.laddr, "port", None)
+            listens = connection.status == psutil.CONN_LISTEN and port == launch.port
+            if listens and connection.pid:
+                return (f"held by pid {connection.pid} ({psutil.Process(connection.pid).name()})",)
+    return ()
+
+
+async def _spawn(launch: Launch) -> asyncio.subprocess.Process:
+    try:
+        return await asyncio.create_subprocess_exec(
+            *launch.argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, **launch.env},
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+            limit=_LINE_BYTES,
+        )
+    except OSError as error:
+        raise DeployError(
+            f"cannot be started: {error.strerror}",
+            where=launch.argv[0],
+            cure="install the engine, or correct the path",
+        ) from error
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end the server when Leadline itself is killed."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+async def _read_line(stream: asyncio.StreamReader) -> bytes:
+    try:
+        return await stream.readuntil(b"\n")
+    except asyncio.IncompleteReadError as error:
+        return error.partial
+    except asyncio.LimitOverrunError as error:
+        return await stream.readexactly(error.consumed)
+
+
+async def _healthy(session: aiohttp.ClientSession, launch: Launch) -> bool:
+    try:
+        async with (
+            asyncio.timeout(5),
+            session.get(launch.base_url + launch.health_path) as response,
+        ):
+            return response.status == _OK
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        return False
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        return []
+
+
+async def _wait_gone(processes: list[psutil.Process]) -> None:
+    """Killed is not yet gone: until then they hold memory that the next server may need."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_STOP_S):
+            while any(_lives(process) for process in processes):  # noqa: ASYNC110
+                await asyncio.sleep(_POLL_S)
+
+
+def _lives(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(pid, number)

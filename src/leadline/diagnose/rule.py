@@ -1,0 +1,61 @@
+"""A rule is a code, a title, a cause, a check that quotes its evidence, and a remedy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from leadline.records import Failure, Finding
+
+Quote = tuple[str, ...]
+"""Lines of evidence, word for word; empty when the rule does not apply."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that a rule may look at, whether read live or from a run directory."""
+
+    start_cause: str | None = None
+    """Why the target gave up starting: ``exited``, ``timeout``, ``port_in_use``."""
+    exit_status: str | None = None
+    log: tuple[str, ...] = ()
+    failure: Failure | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    window_tokens: int | None = None
+
+    def log_lines(self, pattern: str) -> Quote:
+        """The log lines that match, at most three."""
+        found = [line for line in self.log if re.search(pattern, line, re.IGNORECASE)]
+        return tuple(found[:3])
+
+
+@dataclass(frozen=True)
+class Rule:
+    code: str
+    title: str
+    cause: str
+    explanation: str
+    check: Callable[[Evidence], Quote]
+    remedy: Callable[[Evidence], str]
+    source: str
+
+    def apply(self, evidence: Evidence) -> Finding | None:
+        quote = self.check(evidence)
+        if not quote:
+            return None
+        return Finding(
+            code=self.code,
+            title=self.title,
+            cause=self.cause,
+            explanation=self.explanation,
+            evidence=quote,
+            remedy=self.remedy(evidence),
+            source=self.source,
+        )
+
+
+def always(text: str) -> Callable[[Evidence], str]:
+    """A remedy that does not depend on the evidence."""
+    return lambda _: text

@@ -1,0 +1,1 @@
+"""The rules, by the phase in which a failure shows."""

@@ -1,0 +1,153 @@
+"""Failures of a request to a server that was ready."""
+
+from __future__ import annotations
+
+import re
+
+from leadline.diagnose.rule import Evidence, Quote, Rule, always
+from leadline.units import show_tokens
+
+_TOO_LONG = re.compile(
+    r"exceeds? the (available|model's maximum) context|"
+    r"maximum context length|"
+    r"longer than the model's context length|"
+    r"exceed_context_size|"
+    r"exceeds the maximum allowed length",
+    re.IGNORECASE,
+)
+
+
+def _failed(evidence: Evidence, *kinds: str) -> Quote:
+    failure = evidence.failure
+    return (failure.message,) if failure and failure.kind in kinds else ()
+
+
+def _died(evidence: Evidence) -> Quote:
+    quote = _failed(evidence, "disconnected", "unreachable", "stalled", "timeout")
+    if not quote or evidence.exit_status is None:
+        return ()
+    return (f"the server ended: {evidence.exit_status}", *quote, *evidence.log[-2:])
+
+
+def _too_long(evidence: Evidence) -> Quote:
+    quote = _failed(evidence, "refused", "stream_error")
+    return quote if quote and _TOO_LONG.search(quote[0]) else ()
+
+
+def _shorten(evidence: Evidence) -> str:
+    if not (evidence.window_tokens and evidence.input_tokens and evidence.output_tokens):
+        return "lower workload.input_tokens, or raise the server's context window"
+    over = evidence.input_tokens + evidence.output_tokens - evidence.window_tokens
+    if over <= 0:
+        return "the server's real window is shorter than it says: lower workload.input_tokens"
+    return (
+        f"lower workload.input_tokens by {show_tokens(over)} to "
+        f"{show_tokens(evidence.window_tokens - evidence.output_tokens)}, or raise the window from "
+        f"{show_tokens(evidence.window_tokens)} by as much"
+    )
+
+
+def _wait_longer(evidence: Evidence) -> str:
+    length = show_tokens(evidence.input_tokens) if evidence.input_tokens else "this many"
+    return (
+        f"if the log shows prefill progress, {length} tokens simply take longer: raise "
+        "timeouts.first_token_s; if it shows none, the request was never scheduled: compare its "
+        "length with the KV pool in the start-up log"
+    )
+
+
+RULES = (
+    Rule(
+        code="RUN001",
+        title="The server died during the request",
+        cause="crashed",
+        explanation="The connection was lost because the process behind it ended.",
+        check=_died,
+        remedy=always(
+            "read the last log lines; SIGKILL without a person means out of memory: "
+            "then lower the context window or the batch"
+        ),
+        source="process exit status, seen by the parent",
+    ),
+    Rule(
+        code="RUN002",
+        title="The prompt is longer than the window allows",
+        cause="too_long",
+        explanation="input + output must fit into the context window; the server refused.",
+        check=_too_long,
+        remedy=_shorten,
+        source="the server's own message",
+    ),
+    Rule(
+        code="RUN003",
+        title="The server refused the request",
+        cause="rejected",
+        explanation="It answered with an HTTP error status.",
+        check=lambda evidence: _failed(evidence, "refused"),
+        remedy=always("the message says what it did not accept"),
+        source="the server's own message",
+    ),
+    Rule(
+        code="RUN004",
+        title="No first token within the planned time",
+        cause="hang",
+        explanation="The request was accepted and nothing came back.",
+        check=lambda evidence: _failed(evidence, "timeout"),
+        remedy=_wait_longer,
+        source="our own clock against the time limit from the plan",
+    ),
+    Rule(
+        code="RUN005",
+        title="The stream stopped in the middle",
+        cause="stalled",
+        explanation="Tokens had come, then none for longer than the planned gap.",
+        check=lambda evidence: _failed(evidence, "stalled"),
+        remedy=always(
+            "look for preemption or another long prefill in the server's log; if it was "
+            "busy with one, raise timeouts.between_tokens_s"
+        ),
+        source="our own clock against the time limit from the plan",
+    ),
+    Rule(
+        code="RUN006",
+        title="An error came inside a 200 answer",
+        cause="stream_error",
+        explanation="The status said success, the stream said otherwise. It is a failure.",
+        check=lambda evidence: _failed(evidence, "stream_error"),
+        remedy=always("the message says what went wrong; the server's log has the trace"),
+        source="the server's own message",
+    ),
+    Rule(
+        code="RUN007",
+        title="The connection was lost",
+        cause="disconnected",
+        explanation="The stream ended without its end marker although the server still runs.",
+        check=lambda evidence: _failed(evidence, "disconnected"),
+        remedy=always(
+            "look for a proxy or load balancer between us and the server: its idle or "
+            "total time limit must exceed the planned time to the first token"
+        ),
+        source="HTTP stream without [DONE]",
+    ),
+    Rule(
+        code="RUN008",
+        title="The server cannot be reached",
+        cause="unreachable",
+        explanation="No connection could be made.",
+        check=lambda evidence: _failed(evidence, "unreachable"),
+        remedy=always("check that the server is up and the address is right"),
+        source="connect(2)",
+    ),
+    Rule(
+        code="RUN009",
+        title="The answer is not a token stream",
+        cause="malformed",
+        explanation="HTTP 200, but not what the completions API promises.",
+        check=lambda evidence: _failed(evidence, "malformed"),
+        remedy=always(
+            "check that the address is that of the model server, not of a web page or "
+            "of a proxy that buffers streams"
+        ),
+        source="OpenAI completions API, stream=true",
+    ),
+)

@@ -1,0 +1,1 @@
+"""Each engine as a table of facts: flags, routes, metric names, request fields."""

@@ -1,0 +1,115 @@
+"""An engine as a table: what differs between servers is data, and nothing else knows it.
+
+Paths into JSON answers are dotted (``usage.prompt_tokens``, ``data.0.id``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from leadline.errors import SpecError
+from leadline.launch import Launch
+
+# Lazy, so that a verb that starts no engine imports none.
+_ENGINES = {
+    "llamacpp": "leadline.engines.llamacpp:LLAMACPP",
+    "openai": "leadline.engines.openai:OPENAI",
+    "sglang": "leadline.engines.sglang:SGLANG",
+    "vllm": "leadline.engines.vllm:VLLM",
+}
+
+
+@dataclass(frozen=True)
+class TokenizeRoute:
+    """How the server turns text into ids without adding special tokens."""
+
+    path: str
+    text_field: str
+    ids_path: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    model_field: str | None = None
+
+
+@dataclass(frozen=True)
+class LaunchRequest:
+    """What an engine needs to know to write its command line."""
+
+    model: str
+    port: int
+    settings: Mapping[str, Any]
+    env: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The facts that Leadline needs about one engine; ``source`` says where they are from."""
+
+    name: str
+    source: str
+    launch: Callable[[LaunchRequest], Launch] | None = None
+    """``None``: Leadline cannot start it (yet), only talk to it."""
+
+    signature_path: str | None = None
+    """A route that only this engine answers with 200; tells engines apart."""
+    window_setting: str | None = None
+    """The setting that holds the context window."""
+    window_paths: tuple[tuple[str, str], ...] = (("/v1/models", "data.0.max_model_len"),)
+    """(route, path in its answer) of the context window, best first."""
+    reserve_tokens: int = 0
+    """input + output + reserve <= window; SGLang wants one less than the window."""
+    tokenize: tuple[TokenizeRoute, ...] = ()
+
+    request_fields: Mapping[str, Any] = field(default_factory=dict)
+    """Added to every request, for example to be told the token count with each chunk."""
+    cold_fields: Mapping[str, Any] = field(default_factory=dict)
+    """Added so that no cached prefix is used."""
+    salt_field: str | None = None
+    """Field that takes a cache salt: requests with different salts never share a prefix."""
+    token_count_path: str | None = None
+    """Output tokens so far, in each chunk of a stream."""
+    timings_path: str | None = None
+    """What the server says of its own timing, in the last chunk."""
+    processed_tokens_path: str | None = None
+    """Within the timings: prompt tokens that were computed rather than taken from a cache."""
+    cached_tokens_path: str = "prompt_tokens_details.cached_tokens"
+    """Within ``usage``."""
+
+    metrics_path: str | None = "/metrics"
+    counters: Mapping[str, str] = field(default_factory=dict)
+    """Canonical name to Prometheus sample name."""
+
+    def max_input_tokens(self, window: int, output_tokens: int) -> int:
+        """The longest prompt that leaves room for the output in the window."""
+        return window - output_tokens - self.reserve_tokens
+
+
+def engine_names() -> list[str]:
+    return list(_ENGINES)
+
+
+def load_engine(name: str) -> Engine:
+    """The engine of that name; ``SpecError`` lists the known ones."""
+    if name not in _ENGINES:
+        raise SpecError(
+            f"unknown engine {name!r}",
+            where="engine",
+            cure=f"use one of {', '.join(_ENGINES)}",
+        )
+    module, _, attribute = _ENGINES[name].partition(":")
+    engine: Engine = getattr(import_module(module), attribute)
+    return engine
+
+
+def pick(answer: Any, path: str) -> Any:
+    """The value at a dotted path, or ``None`` where the answer has no such place."""
+    for part in path.split("."):
+        if isinstance(answer, Mapping):
+            answer = answer.get(part)
+        elif isinstance(answer, list) and part.isdigit() and int(part) < len(answer):
+            answer = answer[int(part)]
+        else:
+            return None
+    return answer

@@ -1,0 +1,123 @@
+"""llama.cpp's server, from the ``xllamacpp`` package (embedded) or a ``llama-server`` binary."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from leadline.catalog.assets import asset_names, asset_path
+from leadline.engines.engine import Engine, LaunchRequest, TokenizeRoute
+from leadline.errors import SpecError
+from leadline.launch import Launch
+from leadline.units import parse_tokens
+
+CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1")
+
+
+def _window(value: Any) -> int:
+    return 0 if value == 0 else parse_tokens(value)  # 0: as long as the model was trained for
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{value!r} is not a number of 1 or more")
+    return value
+
+
+def _cache_type(value: Any) -> str:
+    if value not in CACHE_TYPES:
+        raise ValueError(f"{value!r} is not a cache type; use one of {', '.join(CACHE_TYPES)}")
+    return str(value)
+
+
+# llama-server's own long options that the embedded server takes too.
+SETTINGS: dict[str, Callable[[Any], int | str]] = {
+    "ctx_size": _window,
+    "parallel": _count,
+    "threads": _count,
+    "threads_batch": _count,
+    "batch_size": _count,
+    "ubatch_size": _count,
+    "cache_type_k": _cache_type,
+    "cache_type_v": _cache_type,
+}
+
+
+def read_settings(settings: Mapping[str, Any]) -> dict[str, int | str]:
+    """The settings as llama-server takes them; ``SpecError`` for what it would not."""
+    unknown = sorted(set(settings) - set(SETTINGS))
+    if unknown:
+        raise SpecError(
+            f"unknown llamacpp setting {', '.join(unknown)}",
+            where="settings",
+            cure=f"use one of {', '.join(SETTINGS)}",
+        )
+    read = {}
+    for name, value in settings.items():
+        try:
+            read[name] = SETTINGS[name](value)
+        except ValueError as error:
+            raise SpecError(str(error), where=f"settings.{name}", cure="correct it") from error
+    return read
+
+
+def _launch(request: LaunchRequest) -> Launch:
+    """Settings are llama-server's long options, written with underscores."""
+    options = [
+        part
+        for name, value in read_settings(request.settings).items()
+        for part in (f"--{name.replace('_', '-')}", str(value))
+    ]
+    served = "smollm2" if request.model == "smollm2" else request.model.rsplit("/", 1)[-1]
+    return Launch(
+        argv=(
+            sys.executable,
+            "-m",
+            "leadline.engines.llamacpp_server",
+            *("--model", model_file(request.model)),
+            *("--alias", served),
+            *("--port", str(request.port)),
+            *options,
+        ),
+        port=request.port,
+        served_model=served,
+        # Spinning OpenMP threads cost 10x the time on a busy small machine.
+        env={"OMP_WAIT_POLICY": "passive", **request.env},
+        phases=(
+            ("loading model", "loading the weights"),
+            ("llama threadpool init", "allocating the KV cache"),
+            ("initializing, n_slots", "warming up"),
+            ("model loaded", "starting to listen"),
+        ),
+    )
+
+
+def model_file(reference: str) -> str:
+    """A GGUF file: a path, or the name of a model in the catalog."""
+    if reference in asset_names("models"):
+        return str(asset_path("models", reference))
+    return reference
+
+
+LLAMACPP = Engine(
+    name="llamacpp",
+    source="xllamacpp 2026.10.11549 (llama.cpp server), answers recorded on CPU",
+    launch=_launch,
+    signature_path="/props",
+    window_setting="ctx_size",
+    window_paths=(
+        ("/props", "default_generation_settings.n_ctx"),
+        ("/v1/models", "data.0.meta.n_ctx"),
+    ),
+    tokenize=(TokenizeRoute("/tokenize", "content", "tokens"),),
+    request_fields={"timings_per_token": True},
+    cold_fields={"cache_prompt": False},
+    token_count_path="timings.predicted_n",
+    timings_path="timings",
+    processed_tokens_path="prompt_n",
+    counters={
+        "prompt_tokens": "llamacpp:prompt_tokens_total",
+        "cached_tokens": "llamacpp:prompt_tokens_cached_total",
+    },
+)

@@ -1,0 +1,24 @@
+"""SGLang's OpenAI server, as far as talking to a running one needs."""
+
+from __future__ import annotations
+
+from leadline.engines.engine import Engine, TokenizeRoute
+
+SGLANG = Engine(
+    name="sglang",
+    source="SGLang 0.5.6.post2 on CPU, answers recorded",
+    signature_path="/get_server_info",
+    window_setting="context_length",
+    reserve_tokens=1,
+    tokenize=(
+        TokenizeRoute(
+            "/tokenize", "prompt", "tokens", {"add_special_tokens": False}, model_field="model"
+        ),
+    ),
+    request_fields={"stream_options": {"include_usage": True, "continuous_usage_stats": True}},
+    token_count_path="usage.completion_tokens",
+    counters={
+        "prompt_tokens": "sglang:prompt_tokens_total",
+        "cached_tokens": "sglang:cached_tokens_total",
+    },
+)

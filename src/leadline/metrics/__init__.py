@@ -1,0 +1,1 @@
+"""Measures derived from records, and what the server counts itself."""

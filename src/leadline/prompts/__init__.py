@@ -1,0 +1,1 @@
+"""Exact prompts from real text."""

@@ -1,0 +1,123 @@
+"""How results are worded, the same in every form of the report."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from leadline.metrics.statistics import Proportion, Spread
+from leadline.prove.structural import TRIAL_PROOFS
+from leadline.units import show_rate, show_seconds, show_tokens
+from leadline.verdict import CellVerdict, DeploymentVerdict, RunVerdict, Trial
+
+SIGNS = {"pass": "✓", "fail": "✗", "unknown": "?"}
+NOTHING = "–"
+
+PROOF_MEANINGS = {
+    "count": "the server counted exactly the tokens that were sent",
+    "cold": "no prompt token came from a cache",
+    "finish": "it stopped for a stated reason, at full length if it says so",
+    "output": "the answer is readable text, not empty and not one word repeated",
+    "edge": "a prompt of exactly the longest length is accepted and counted whole",
+    "over_limit": "a prompt longer than the window is refused with a 4xx status",
+}
+
+MEASURE_MEANINGS = {
+    "TTFT": "from just before the request's connection is opened to the first event with output",
+    "TPOT": "(last output event - first) / (output tokens - tokens in the first event)",
+    "prefill tok/s": "prompt tokens / TTFT: a floor, since queueing and transport are included",
+    "decode tok/s": "1 / TPOT of the one request",
+    "recall": "share of hidden passkeys contained in the answer",
+}
+
+
+def word_spread(spread: Spread | None, *, seconds: bool = True, ranged: bool = True) -> str:
+    """``13.3 s [11.8, 14.3]``: median, lowest and highest in the unit of the median."""
+    if spread is None:
+        return NOTHING
+    in_ms = seconds and spread.median < 1
+    scale, unit = (1000, " ms") if in_ms else (1, " s" if seconds else "")
+    figures = (spread.median, spread.low, spread.high)
+    median, low, high = (show_rate(x * scale) for x in figures)
+    shown = f"{median}{unit}"
+    return f"{shown} [{low}, {high}]" if ranged and spread.n > 1 else shown
+
+
+def word_recall(recall: Proportion | None) -> str:
+    """``3/3``: a percentage of so few would claim more than it knows."""
+    return NOTHING if recall is None else f"{recall.hits}/{recall.n}"
+
+
+def word_interval(recall: Proportion | None) -> str:
+    """The Wilson interval behind a share."""
+    return NOTHING if recall is None else f"{recall.low:.0%} to {recall.high:.0%}"
+
+
+def word_length(cell: CellVerdict) -> str:
+    return show_tokens(cell.input_tokens) if cell.input_tokens else "max"
+
+
+def word_status(cell: CellVerdict) -> str:
+    return f"{cell.status} ({cell.cause})" if cell.cause else cell.status
+
+
+def word_prediction(cell: CellVerdict) -> str:
+    """The TTFT predicted before the cell ran."""
+    predicted = cell.predicted_ttft_s
+    if not predicted:
+        return NOTHING
+    expected, low, high = (show_seconds(predicted[key]) for key in ("expected", "low", "high"))
+    return f"{expected} ({low} to {high})"
+
+
+def proof_outcomes(cell: CellVerdict) -> dict[str, str]:
+    """Per structural proof its worst outcome over the trials; absent where never judged."""
+    order = ("fail", "unknown", "pass")
+    proofs = [proof for trial in cell.trials for proof in trial.proofs]
+    return {
+        name: min((p.outcome for p in proofs if p.name == name), key=order.index)
+        for name in TRIAL_PROOFS
+        if any(p.name == name for p in proofs)
+    }
+
+
+def proof_signs(cell: CellVerdict) -> list[str]:
+    outcomes = proof_outcomes(cell)
+    return [SIGNS.get(outcomes.get(name, ""), NOTHING) for name in TRIAL_PROOFS]
+
+
+def word_limit(name: str) -> str:
+    return "exactly at the limit" if name == "edge" else "one token longer than the window"
+
+
+def word_tokens(tokens: int | None) -> str:
+    return "none" if tokens is None else f"{show_tokens(tokens)} tokens"
+
+
+def word_counts(verdict: RunVerdict) -> str:
+    """``5 pass, 1 fail``."""
+    counts = Counter(cell.status for cell in verdict.cells)
+    return ", ".join(f"{count} {status}" for status, count in counts.items())
+
+
+def word_answer(trial: Trial) -> str:
+    """The needle's answer beside what the model said, shortened."""
+    text = " ".join(trial.record.exchange.text.split())
+    return text if len(text) <= 80 else f"{text[:80]}…"  # noqa: PLR2004
+
+
+def qualified_sentence(item: DeploymentVerdict) -> str:
+    if item.qualified_tokens is None:
+        return "The engine is not qualified at any tested length."
+    return (
+        f"The engine is qualified up to {word_tokens(item.qualified_tokens)}: every trial at every "
+        "tested length up to it has all structural proofs."
+    )
+
+
+def effective_sentence(item: DeploymentVerdict) -> str:
+    if item.effective_tokens is None:
+        return "The model has no effective length: recall is below 85.6 % at the shortest tested."
+    return (
+        f"The model's effective length is {word_tokens(item.effective_tokens)}: recall is 85.6 % "
+        "or more at every tested length up to it (RULER's threshold)."
+    )

@@ -1,0 +1,214 @@
+"""Each rule on lines that real engines have printed; none on the lines of another failure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from leadline.diagnose.explain import RULES, explain
+from leadline.diagnose.rule import Evidence
+from leadline.diagnose.rules import runtime
+from leadline.records import Failure, FailureKind
+
+
+def failed(kind: FailureKind, message: str, **facts: Any) -> Evidence:
+    return Evidence(failure=Failure(kind=kind, message=message), **facts)
+
+
+def exited(*log: str, status: str = "exit code 1") -> Evidence:
+    return Evidence(start_cause="exited", exit_status=status, log=log)
+
+
+LLAMACPP_BIND = "srv start: couldn't bind HTTP server socket, hostname: 127.0.0.1, port: 18080"
+GGUF_MISSING = (
+    "gguf_init_from_file: failed to open GGUF file '/nope.gguf' (No such file or directory)"
+)
+GGUF_MAGIC = "gguf_init_from_file_impl: invalid magic characters: 'PK', expected 'GGUF'"
+KV_TOO_LARGE = (
+    "llama_init_from_model: failed to initialize the context: "
+    "failed to allocate buffer for kv cache"
+)
+VLLM_BAD_FLAG = "vllm: error: unrecognized arguments: --no-such-flag 3"
+LLAMACPP_BAD_FLAG = "llamacpp_server: error: argument --ctx-size: invalid int value: 'lots'"
+UVICORN_BIND = (
+    "ERROR:    [Errno 98] error while attempting to bind on address ('127.0.0.1', 8000): "
+    "address already in use"
+)
+NO_MODULE = "ModuleNotFoundError: No module named 'xllamacpp'"
+VLLM_KV_TOO_SMALL = (
+    "ValueError: To serve at least one request with the models's max seq len (200000), (4.29 GiB "
+    "KV cache is needed, which is larger than the available KV cache memory (1.00 GiB)."
+)
+VLLM_CORE_FAILED = (
+    "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}"
+)
+PROGRESS = "0.01.257.918 I cmn          init: llama threadpool init, n_threads = 2"
+
+VLLM_TOO_LONG = (
+    "HTTP 400: This model's maximum context length is 4095 tokens. However, your request has "
+    "4097 input tokens. Please reduce the length of the input messages."
+)
+SGLANG_TOO_LONG = "The input (9000 tokens) is longer than the model's context length (8192 tokens)."
+SGLANG_POOL = (
+    "HTTP 400: Input length (8000 tokens) exceeds the maximum allowed length (4090 tokens)."
+)
+SGLANG_SUM = "HTTP 400: Requested token count exceeds the model's maximum context length"
+LLAMACPP_TOO_LONG = (
+    "HTTP 400: request (20000 tokens) exceeds the available context size (8192 tokens), "
+    "try increasing it"
+)
+VLLM_REJECTED = "HTTP 400: max_tokens must be at least 1, got 0. (parameter=max_tokens, value=0)"
+GONE = "ClientPayloadError: Response payload is not completed"
+
+CASES = [
+    (
+        "START001",
+        "port_in_use",
+        Evidence(
+            start_cause="port_in_use",
+            log=("bind 127.0.0.1:18080: Address already in use", "held by pid 7 (python3.11)"),
+        ),
+    ),
+    ("START001", "port_in_use", exited(PROGRESS, LLAMACPP_BIND)),
+    ("START001", "port_in_use", exited(UVICORN_BIND)),
+    ("START002", "model_missing", exited(PROGRESS, GGUF_MISSING)),
+    ("START003", "model_invalid", exited(GGUF_MAGIC)),
+    ("START004", "oom", exited(PROGRESS, KV_TOO_LARGE)),
+    ("START005", "oom", exited(PROGRESS, status="killed by SIGKILL")),
+    ("START006", "bad_option", exited(VLLM_BAD_FLAG, status="exit code 2")),
+    ("START006", "bad_option", exited(LLAMACPP_BAD_FLAG, status="exit code 2")),
+    ("START007", "engine_missing", exited(NO_MODULE)),
+    ("START008", "start_timeout", Evidence(start_cause="timeout", log=(PROGRESS,))),
+    ("START008", "start_timeout", Evidence(start_cause="timeout")),
+    ("RUN001", "crashed", failed("disconnected", GONE, exit_status="killed by SIGKILL")),
+    ("RUN001", "crashed", failed("unreachable", "refused", exit_status="exit code 139")),
+    ("RUN002", "too_long", failed("refused", VLLM_TOO_LONG)),
+    ("RUN002", "too_long", failed("stream_error", SGLANG_TOO_LONG)),
+    ("RUN002", "too_long", failed("refused", SGLANG_POOL)),
+    ("RUN002", "too_long", failed("refused", SGLANG_SUM)),
+    ("RUN002", "too_long", failed("refused", LLAMACPP_TOO_LONG)),
+    ("RUN003", "rejected", failed("refused", VLLM_REJECTED)),
+    ("RUN003", "rejected", failed("refused", "HTTP 500: CUDA error")),
+    ("RUN004", "hang", failed("timeout", "no first token within 60 s")),
+    ("RUN005", "stalled", failed("stalled", "no further chunk within 60 s after 9 chunks")),
+    ("RUN006", "stream_error", failed("stream_error", "EngineCore encountered an issue.")),
+    ("RUN007", "disconnected", failed("disconnected", GONE)),
+    ("RUN008", "unreachable", failed("unreachable", "Cannot connect to host")),
+    ("RUN009", "malformed", failed("malformed", "the answer holds no event of a token stream")),
+]
+
+
+@pytest.mark.parametrize(("code", "cause", "evidence"), CASES)
+def test_each_failure_gets_its_rule(code: str, cause: str, evidence: Evidence) -> None:
+    finding = explain(evidence)
+    assert (finding.code, finding.cause) == (code, cause)
+    assert finding.evidence
+    assert finding.remedy
+    assert finding.source
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
+def test_no_rule_applies_to_the_failure_of_another(rule: Any) -> None:
+    # Of the same failure a more general rule may say less: those stand behind in the order.
+    more_general = {"RUN001": {"RUN007", "RUN008"}, "RUN002": {"RUN003", "RUN006"}}
+    for code, _, evidence in CASES:
+        if rule.apply(evidence) is not None:
+            assert code == rule.code or rule.code in more_general.get(code, ())
+
+
+def test_every_rule_is_shown_on_a_real_failure() -> None:
+    assert {rule.code for rule in RULES} == {code for code, _, _ in CASES}
+
+
+def test_codes_are_unique() -> None:
+    codes = [rule.code for rule in RULES]
+    assert len(set(codes)) == len(codes)
+
+
+def test_the_evidence_is_quoted_word_for_word() -> None:
+    assert explain(exited(PROGRESS, GGUF_MISSING)).evidence == (GGUF_MISSING,)
+    assert explain(failed("refused", VLLM_TOO_LONG)).evidence == (VLLM_TOO_LONG,)
+
+
+def test_the_holder_of_the_port_is_quoted() -> None:
+    log = ("bind 127.0.0.1:1: Address already in use", "held by pid 7 (python3.11)")
+    evidence = Evidence(start_cause="port_in_use", log=log)
+    assert explain(evidence).evidence == log
+
+
+def test_a_crash_quotes_how_the_server_ended_and_its_last_words() -> None:
+    evidence = failed(
+        "disconnected", GONE, exit_status="killed by SIGKILL", log=("one", "two", "three")
+    )
+    assert explain(evidence).evidence == (
+        "the server ended: killed by SIGKILL",
+        GONE,
+        "two",
+        "three",
+    )
+
+
+def test_a_prompt_that_is_too_long_is_told_by_how_much() -> None:
+    evidence = failed(
+        "refused", LLAMACPP_TOO_LONG, input_tokens=8190, output_tokens=24, window_tokens=8192
+    )
+    assert explain(evidence).remedy == (
+        "lower workload.input_tokens by 22 to 8,168, or raise the window from 8,192 by as much"
+    )
+
+
+def test_a_window_that_is_shorter_than_it_says_is_told_so() -> None:
+    evidence = failed(
+        "refused", LLAMACPP_TOO_LONG, input_tokens=100, output_tokens=24, window_tokens=8192
+    )
+    assert explain(evidence).remedy.startswith("the server's real window is shorter")
+
+
+def test_without_a_known_window_the_direction_is_still_told() -> None:
+    remedy = explain(failed("refused", LLAMACPP_TOO_LONG)).remedy
+    assert remedy == "lower workload.input_tokens, or raise the server's context window"
+
+
+def test_a_hang_names_the_length_and_the_time_limit_to_raise() -> None:
+    remedy = explain(failed("timeout", "no first token", input_tokens=2_097_152)).remedy
+    assert "2,097,152 tokens" in remedy
+    assert "timeouts.first_token_s" in remedy
+
+
+@pytest.mark.parametrize("old_line", [GGUF_MISSING, KV_TOO_LARGE, VLLM_BAD_FLAG, UVICORN_BIND])
+def test_old_lines_of_the_start_do_not_explain_a_later_request(old_line: str) -> None:
+    evidence = failed("refused", VLLM_REJECTED, log=(old_line,))
+    assert explain(evidence).code == "RUN003"
+
+
+@pytest.mark.parametrize("line", [VLLM_KV_TOO_SMALL, VLLM_CORE_FAILED])
+def test_what_no_rule_knows_stays_unknown(line: str) -> None:
+    finding = explain(exited("INFO loading", line, "INFO goodbye"))
+    assert (finding.code, finding.cause) == ("UNKNOWN", "start_failed")
+    assert finding.evidence == ("the server ended: exit code 1", line)
+
+
+def test_an_unknown_failure_without_telling_lines_quotes_the_last() -> None:
+    finding = explain(exited(*(f"line {n}" for n in range(9))))
+    assert finding.evidence[1:] == ("line 4", "line 5", "line 6", "line 7", "line 8")
+
+
+def test_an_unknown_failure_of_a_request_quotes_its_message() -> None:
+    finding = explain(failed("prompt", "no tokenizer"))
+    assert (finding.code, finding.cause) == ("UNKNOWN", "unknown")
+    assert finding.evidence == ("no tokenizer",)
+
+
+def test_without_any_evidence_nothing_is_claimed() -> None:
+    finding = explain(Evidence())
+    assert (finding.code, finding.evidence) == ("UNKNOWN", ())
+
+
+def test_at_most_three_lines_are_quoted() -> None:
+    assert len(explain(exited(*[KV_TOO_LARGE] * 10)).evidence) == 3
+
+
+def test_the_rules_for_requests_need_a_failed_request() -> None:
+    for rule in runtime.RULES:
+        assert rule.apply(Evidence(log=(VLLM_TOO_LONG, SGLANG_TOO_LONG))) is None

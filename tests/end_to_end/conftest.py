@@ -1,0 +1,167 @@
+"""Real campaigns on the real embedded engine, through the command line a user types."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+LEADLINE = [sys.executable, "-m", "leadline.cli"]
+SERVER_MODULE = "leadline.engines.llamacpp_server"
+BASE: dict[str, Any] = {
+    "name": "e2e",
+    "model": "smollm2",
+    "deployments": {
+        "llamacpp": {"engine": "llamacpp", "settings": {"ctx_size": 1024, "threads": 2}}
+    },
+    "workload": {"input_tokens": 256, "output_tokens": 8, "repeats": 1, "limit_probes": False},
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    report: dict[str, Any]
+    stderr: str
+    run: Path
+
+    def cell(self, fragment: str) -> dict[str, Any]:
+        (found,) = [cell for cell in self.report["cells"] if fragment in cell["cell"]]
+        return dict(found)
+
+
+Start = Callable[..., subprocess.Popen[str]]
+Finish = Callable[[subprocess.Popen[str]], Outcome]
+
+
+@pytest.fixture
+def campaign_file(tmp_path: Path) -> Callable[..., Path]:
+    """A campaign file (JSON is YAML) from the base and what differs."""
+
+    def write(**changes: Any) -> Path:
+        path = tmp_path / "campaign.yaml"
+        path.write_text(json.dumps({**BASE, **changes}), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start ``leadline``; every server it leaves behind is a failure of the test."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def run(*arguments: str | Path, **environ: str) -> subprocess.Popen[str]:
+        command = [*LEADLINE, *map(str, arguments), "--runs", str(tmp_path / "runs"), "--json"]
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environ},
+        )
+        processes.append(process)
+        return process
+
+    yield run
+    for process in processes:
+        process.kill()
+        process.communicate()
+    assert wait_for_no_servers() == []
+
+
+@pytest.fixture
+def finish(tmp_path: Path) -> Finish:
+    def wait(process: subprocess.Popen[str]) -> Outcome:
+        stdout, stderr = process.communicate(timeout=300)
+        report = json.loads(stdout) if stdout.strip() else {}
+        runs = sorted((tmp_path / "runs").glob("*/*/run.json"))
+        run = runs[-1].parent if runs else tmp_path / "none"
+        return Outcome(process.returncode, report, stderr, run)
+
+    return wait
+
+
+def our_servers() -> list[int]:
+    """Servers started by test campaigns (not the session's own one)."""
+    return [
+        process.pid
+        for process in psutil.process_iter(["cmdline"])
+        if SERVER_MODULE in (process.info["cmdline"] or [])
+    ]
+
+
+def wait_for_no_servers() -> list[int]:
+    deadline = time.monotonic() + 10
+    while (left := our_servers()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return left
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 60) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+    return result
+
+
+_KEYED_SERVER = """
+import sys, threading, xllamacpp
+params = xllamacpp.CommonParams()
+params.model.path, params.port, key = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+params.n_ctx, params.model_alias = 1024, {"smollm2"}
+params.endpoint_metrics = params.endpoint_props = True
+params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 2
+params.api_keys = [key] if key else []
+server = xllamacpp.Server(params)
+print("ready", flush=True)
+threading.Event().wait()
+"""
+
+
+def run_server(port: int, key: str) -> subprocess.Popen[str]:
+    """A server that somebody else runs."""
+    from leadline.catalog.assets import asset_path
+
+    process = subprocess.Popen(
+        [sys.executable, "-c", _KEYED_SERVER, asset_path("models", "smollm2"), str(port), key],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "OMP_WAIT_POLICY": "passive"},
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.fixture(scope="module")
+def server_url() -> Iterator[str]:
+    from leadline.deploy.process import free_port
+
+    port = free_port()
+    process = run_server(port, key="")
+    yield f"http://127.0.0.1:{port}"
+    process.kill()
+    process.communicate()
+
+
+@pytest.fixture(scope="module")
+def keyed_server_url() -> Iterator[str]:
+    from leadline.deploy.process import free_port
+
+    port = free_port()
+    process = run_server(port, key="sesame-12345")
+    yield f"http://127.0.0.1:{port}"
+    process.kill()
+    process.communicate()

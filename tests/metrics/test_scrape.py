@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leadline.engines.engine import load_engine
+from leadline.metrics.scrape import growth, read_counters
+
+DATA = Path(__file__).parents[1] / "data"
+VLLM = load_engine("vllm").counters
+
+
+@pytest.mark.parametrize(
+    ("version", "counters"),
+    [
+        (
+            "0.12",
+            {
+                "prompt_tokens": 52_966.0,
+                "cached_tokens": 896.0,
+                "queried_tokens": 52_966.0,
+                "preemptions": 0.0,
+            },
+        ),
+        (
+            "0.32",
+            {
+                "prompt_tokens": 1_027_083.0,
+                "cached_tokens": 0.0,
+                "queried_tokens": 2_075_659.0,
+                "preemptions": 0.0,
+            },
+        ),
+    ],
+)
+def test_the_metrics_of_recorded_releases_are_read(
+    version: str, counters: dict[str, float]
+) -> None:
+    text = (DATA / f"vllm-{version}-metrics.txt").read_text(encoding="utf-8")
+    assert read_counters(text, VLLM) == counters
+
+
+def test_label_sets_are_summed() -> None:
+    text = (
+        "# TYPE vllm:prompt_tokens_total counter\n"
+        'vllm:prompt_tokens_total{engine="0"} 5\nvllm:prompt_tokens_total{engine="1"} 7\n'
+    )
+    assert read_counters(text, VLLM) == {"prompt_tokens": 12}
+
+
+@pytest.mark.parametrize("text", ["", "<html>busy</html>", '{"a": 1}', "a{b 1\n", "a b c\n"])
+def test_what_is_no_prometheus_text_holds_no_counters(text: str) -> None:
+    assert read_counters(text, VLLM) == {}
+
+
+def test_growth_is_the_difference() -> None:
+    assert growth({"a": 5.0, "b": 1.0}, {"a": 12.0, "b": 1.0}) == {"a": 7.0, "b": 0.0}
+
+
+def test_a_counter_that_appears_with_the_first_request_grew_from_nothing() -> None:
+    assert growth({}, {"a": 7.0}) == {"a": 7.0}
+
+
+def test_a_counter_that_went_back_or_away_is_left_out() -> None:
+    assert growth({"a": 5.0, "b": 2.0}, {"a": 1.0}) == {}
+
+
+@given(st.dictionaries(st.sampled_from("abc"), st.floats(0, 1e9)), st.data())
+def test_growth_is_never_negative(before: dict[str, float], data: st.DataObject) -> None:
+    after = data.draw(st.dictionaries(st.sampled_from("abc"), st.floats(0, 1e9)))
+    grown = growth(before, after)
+    assert set(grown) <= set(after)
+    assert all(value >= 0 for value in grown.values())
