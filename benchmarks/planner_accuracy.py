@@ -117,7 +117,7 @@ def ask_leadline_alone(log: Log) -> Answer:
 
 def ask_llm_d(log: Log) -> Answer:
     """Its activation and non-torch constants, its bytes per token, divided over the ranks."""
-    from planner import capacity_planner as peer  # noqa: PLC0415 - only where it is installed
+    from planner import capacity_planner as peer
 
     config = as_namespace(read_config(log["model"]))
     budget = peer.available_gpu_memory(H100_GIB, log["gpu_memory_utilization"])
@@ -130,8 +130,8 @@ def ask_llm_d(log: Log) -> Answer:
 
 def ask_wizard(log: Log) -> Answer:
     """Its overhead rule and its bytes per token with the fragmentation factor it adds."""
-    from vllm_wizard.models.metadata import ModelMetadata  # noqa: PLC0415 - as above
-    from vllm_wizard.planning import memory as peer  # noqa: PLC0415 - as above
+    from vllm_wizard.models.metadata import ModelMetadata
+    from vllm_wizard.planning import memory as peer
 
     config = read_config(log["model"])
     text = config.get("text_config") or config
