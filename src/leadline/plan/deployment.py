@@ -10,8 +10,6 @@ from typing import Any
 from leadline.errors import PlanError
 from leadline.plan.architecture import DTYPE_BYTES, Model, load_model
 from leadline.plan.hardware import Hardware, parse_hardware
-from leadline.plan.neuron_plan import plan_neuron
-from leadline.plan.options import spell_options
 from leadline.plan.quantization import ONLINE
 from leadline.plan.request import Request
 from leadline.plan.roofline import Probe
@@ -24,9 +22,8 @@ from leadline.units import GIB, parse_tokens
 DEFAULT_OUTPUT_TOKENS = 200
 """Of both kits' tests."""
 
-_PLANNERS = {"vllm": plan_vllm, "sglang": plan_sglang, "vllm-neuron": plan_neuron}
-_LENGTH_FLAGS = {"sglang": "context_length"}
-_ALIASES = {"neuron": "vllm-neuron"}
+_PLANNERS = {"vllm": plan_vllm, "sglang": plan_sglang}
+_LENGTH_FLAGS = {"vllm": "max_model_len", "sglang": "context_length"}
 
 
 def plan_deployment(
@@ -56,7 +53,7 @@ def plan_deployment(
     found = model if isinstance(model, Model) else load_model(model)
     given = dict(settings or {})
     if max_model_len is not None:
-        given[_LENGTH_FLAGS.get(name, "max_model_len")] = max_model_len
+        given[_LENGTH_FLAGS[name]] = max_model_len
     longest = input_tokens is None or input_tokens == "max"
     request = Request(
         input_tokens=0 if longest or input_tokens is None else parse_tokens(input_tokens),
@@ -76,20 +73,19 @@ def plan_deployment(
 
 def parse_engine(engine: str) -> tuple[str, str]:
     """``("vllm", "0.12.0")``. The version decides the arithmetic, so it must be given."""
-    written, _, version = engine.partition("==")
-    name = _ALIASES.get(written, written)
+    name, _, version = engine.partition("==")
     if name not in _PLANNERS or not version:
         raise PlanError(
             f"{engine!r} is not an engine with its version",
             where="engine",
-            cure="write vllm==0.12.0, sglang==0.5.6.post2 or vllm-neuron==0.4.1",
+            cure="write vllm==0.12.0 or sglang==0.5.6.post2; known: " + ", ".join(_PLANNERS),
         )
     return name, version
 
 
 def apply_dtype(model: Model, settings: Mapping[str, Any]) -> Model:
     """The model as the engine will hold it: ``dtype`` and quantisation while loading."""
-    spelled = spell_options(settings)
+    spelled = {key.strip().lstrip("-").replace("-", "_"): value for key, value in settings.items()}
     asked = str(spelled.get("dtype") or "auto")
     dtype = {"half": "float16", "float": "float32"}.get(asked, asked)
     if dtype != "auto":

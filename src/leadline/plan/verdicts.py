@@ -25,9 +25,9 @@ from leadline.units import GIB, show_bytes, show_tokens
 _SEVERITY = (
     "invalid_parallelism",
     "exceeds_trained_context",
-    "bucket_missing",
-    "compile_fail",
     "start_fail",
+    "compile_fail",
+    "bucket_missing",
     "starts_but_unusable",
     "request_too_long",
     "host_memory",
