@@ -251,7 +251,9 @@ def _graph_term(model: Model, settings: VllmSettings, *, inside: bool) -> Term:
         formula=f"(base + layers x per layer) x captured batch {settings.graph_batch} / 512",
         source=facts["source"],
         inside=inside,
-        uncertainty_bytes=min(size, facts["graph_spread_gib"] * GIB),
+        uncertainty_bytes=max(
+            min(size, facts["graph_spread_gib"] * GIB), facts["graph_spread_fraction"] * size
+        ),
     )
 
 
