@@ -3,6 +3,7 @@ from __future__ import annotations
 from rich.console import Console, RenderableType
 
 from leadline.plan.deployment import plan_deployment
+from leadline.plan.search import plan_by_device
 from leadline.report.plan_table import BAR_CELLS, render_contexts, render_plan
 
 SCOUT = "Llama-4-Scout-17B-16E-Instruct"
@@ -41,10 +42,8 @@ def test_a_device_known_by_size_has_no_time() -> None:
 
 
 def test_contexts_by_device() -> None:
-    rows = [
-        (name, plan_deployment(SCOUT, name, "vllm==0.12.0", settings=EIGHT, max_model_len="2M"))
-        for name in ("8xH200", "8xH100", "8x48GB")
-    ]
+    names = ("8xH200", "8xH100", "8x48GB")
+    rows = plan_by_device(SCOUT, names, "vllm==0.12.0", settings=EIGHT, max_model_len="2M")
     text = show(render_contexts(rows))
     assert "2,096,952" in text
     assert "8x48GB" in text

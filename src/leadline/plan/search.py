@@ -92,6 +92,35 @@ def search_settings(
     return ranked, [c for c in candidates if not c.fits]
 
 
+def plan_by_device(
+    model: str | Model,
+    hardware: Sequence[str],
+    engine: str,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    env: Mapping[str, str] | None = None,
+    max_model_len: int | str | None = None,
+    output_tokens: int = DEFAULT_OUTPUT_TOKENS,
+) -> list[tuple[str, Plan]]:
+    """One plan for each kind of device, for the kits' table: KV memory and longest context."""
+    found = model if isinstance(model, Model) else load_model(model)
+    return [
+        (
+            name,
+            plan_deployment(
+                found,
+                name,
+                engine,
+                settings=settings,
+                env=env,
+                max_model_len=max_model_len,
+                output_tokens=output_tokens,
+            ),
+        )
+        for name in hardware
+    ]
+
+
 def find_fewest_devices(
     model: str | Model,
     hardware: str,

@@ -72,7 +72,7 @@ def plan_sglang(
             request=request,
             tokens=limits.input_tokens,
         ),
-        warnings=tuple(_warnings(version, settings)),
+        warnings=tuple(_warnings(hardware, version, settings)),
     )
 
 
@@ -121,9 +121,12 @@ def _cache(
     )
 
 
-def _warnings(version: str, settings: SglangSettings) -> Iterator[str]:
+def _warnings(hardware: Hardware, version: str, settings: SglangSettings) -> Iterator[str]:
     if parse_version(version)[:3] != READ_VERSION:
         yield f"the formulas are SGLang 0.5.6's; {version} may differ"
+    used = settings.shards.tensor * settings.shards.pipeline * settings.replicas
+    if used < hardware.devices:
+        yield f"{hardware.devices - used} of {hardware.devices} devices stay idle"
     if settings.unplanned:
         yield "not looked at by the plan: " + ", ".join(settings.unplanned)
     if not settings.fraction_given:

@@ -163,6 +163,9 @@ def _warnings(
 ) -> Iterator[str]:
     if is_newer_than_read(version):
         yield f"vLLM {version} is newer than the newest release whose source was read"
+    used = settings.shards.tensor * settings.shards.pipeline * settings.replicas
+    if used < hardware.devices:
+        yield f"{hardware.devices - used} of {hardware.devices} devices stay idle"
     if settings.unplanned:
         yield "not looked at by the plan: " + ", ".join(settings.unplanned)
     local = any(reach.kind != "full" for reach in model.reaches)
