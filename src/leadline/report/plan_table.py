@@ -1,0 +1,158 @@
+"""A plan as a terminal ledger: a line per term, a bar of the device, the verdict, its cure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from leadline.plan.ledger import Term
+from leadline.plan.schema import Finding, Plan, Seconds
+from leadline.units import show_seconds, show_tokens
+
+BAR_CELLS = 60
+_STYLES = {
+    "weights": "blue",
+    "RoPE cache": "cyan",
+    "activation peak": "magenta",
+    "non-torch": "yellow",
+    "KV cache": "green",
+    "CUDA graphs": "red",
+}
+_OTHER_STYLE = "bright_black"
+
+
+def render_plan(plan: Plan) -> RenderableType:
+    """The whole answer, top down: what, verdict, memory, cache and limits, time, warnings."""
+    parts: list[RenderableType] = [_headline(plan), _verdict(plan), Text()]
+    parts += [_ledger(plan), _bar(plan), Text(), _cache(plan)]
+    if plan.time is not None:
+        parts += [Text(), _time(plan)]
+    parts += [Text(f"! {warning}", style="yellow") for warning in plan.warnings]
+    return Group(*parts)
+
+
+def render_contexts(rows: Sequence[tuple[str, Plan]]) -> Table:
+    """The kits' table, right: KV memory and longest context for each kind of device."""
+    table = Table(title="Context length by device", title_justify="left")
+    table.add_column("Hardware")
+    for title in ("Device", "KV cache a device", "Cache holds", "Longest prompt", "Verdict"):
+        table.add_column(title, justify="right" if title != "Verdict" else "left")
+    for label, plan in rows:
+        table.add_row(
+            label,
+            f"{plan.memory.device_gib:.1f} GiB",
+            f"{max(plan.kv.available_gib, 0):.1f} GiB",
+            f"{show_tokens(plan.kv.max_request_tokens)}",
+            f"{show_tokens(plan.limits.max_input_tokens)}",
+            plan.verdict,
+        )
+    return table
+
+
+def _headline(plan: Plan) -> Text:
+    billions = f"{plan.parameters / 1e9:.1f} B parameters"
+    if plan.active_parameters < plan.parameters:
+        billions += f", {plan.active_parameters / 1e9:.1f} B active"
+    return Text(f"{plan.model} ({billions}) on {plan.hardware}, {plan.engine}", style="bold")
+
+
+def _verdict(plan: Plan) -> Text:
+    style = "bold green" if plan.binding is None else "bold red"
+    text = Text(plan.verdict, style=style)
+    for finding in plan.findings:
+        text.append(f"\n  {finding.reason}", style="not bold default")
+        text.append(f"\n  cure: {_cure(finding)}", style="not bold default")
+    return text
+
+
+def _cure(finding: Finding) -> str:
+    return f"{finding.direction} {finding.flag}: {finding.amount}"
+
+
+def _ledger(plan: Plan) -> Table:
+    table = Table(title="Memory of one device", title_justify="left", pad_edge=False)
+    table.add_column("Term")
+    table.add_column("GiB", justify="right")
+    table.add_column("±", justify="right")
+    for title in ("", "Known how", "Formula"):
+        table.add_column(title, overflow="fold")
+    for term in plan.memory.terms:
+        table.add_row(*_line(term), style="dim" if term.place == "host" else None)
+    return table
+
+
+def _line(term: Term) -> Iterator[str]:
+    yield term.name
+    yield f"{term.gib:.2f}"
+    yield f"{term.uncertainty_gib:.2f}" if term.uncertainty_gib else ""
+    where = "in budget" if term.inside_budget else "outside"
+    yield "host" if term.place == "host" else where
+    yield term.kind
+    yield term.formula
+
+
+def _bar(plan: Plan) -> Text:
+    """The device as cells: every term in its colour, what is left in dots."""
+    device = plan.memory.device_gib
+    text = Text("│")
+    used = 0
+    for term in (t for t in plan.memory.terms if t.place == "device"):
+        cells = min(round(term.gib / device * BAR_CELLS), BAR_CELLS - used)
+        text.append("█" * cells, style=_STYLES.get(term.name, _OTHER_STYLE))
+        used += cells
+    text.append("·" * (BAR_CELLS - used) + "│")
+    margin = plan.memory.margin_gib
+    left = f"{margin:.1f} GiB left" if margin >= 0 else f"{-margin:.1f} GiB too much"
+    text.append(f" {device:.1f} GiB, {left}")
+    return text
+
+
+def _cache(plan: Plan) -> Table:
+    kv, limits = plan.kv, plan.limits
+    table = _pairs("KV cache and limits")
+    spread = f" ± {kv.uncertainty_gib:.2f}" if kv.uncertainty_gib else ""
+    groups = ", ".join(
+        f"{group.layers} x {group.attention}"
+        + (f"({group.reach_tokens:,})" if group.reach_tokens else "")
+        for group in kv.groups
+    )
+    table.add_row("available a device", f"{kv.available_gib:.2f}{spread} GiB ({kv.kind})")
+    table.add_row("layer groups", groups)
+    table.add_row("bytes a token, a device", f"{kv.bytes_per_token_per_gpu:,.0f}")
+    table.add_row("capacity, as logged", f"{show_tokens(kv.capacity_tokens)} tokens")
+    concurrency = f"{kv.max_concurrency:.2f}x at {show_tokens(limits.max_model_len)} tokens"
+    table.add_row("maximum concurrency, as logged", concurrency)
+    table.add_row("longest request by memory", f"{show_tokens(kv.max_request_tokens)} tokens")
+    longest = f"{show_tokens(limits.max_input_tokens)} tokens with {limits.output_tokens} out"
+    table.add_row("longest prompt", longest)
+    planned = f"{limits.concurrent_requests} of {show_tokens(limits.input_tokens)} tokens"
+    table.add_row("requests at once", planned)
+    return table
+
+
+def _time(plan: Plan) -> Table:
+    table = _pairs("Time of one cold request alone")
+    time = plan.time
+    if time is not None:
+        table.add_row("prefill", _interval(time.prefill_s))
+        table.add_row("one output token", _interval(time.decode_token_s))
+        table.add_row("request", show_seconds(time.request_s))
+        table.add_row("device time", f"{time.gpu_hours:.3g} h")
+        table.add_row("client timeout", show_seconds(time.timeout_s))
+    return table
+
+
+def _interval(seconds: Seconds) -> str:
+    shown = [show_seconds(value) for value in (seconds.expected, seconds.low, seconds.high)]
+    floor = show_seconds(seconds.floor)
+    return f"{shown[0]} ({shown[1]} to {shown[2]}, {seconds.kind}); never below {floor}"
+
+
+def _pairs(title: str) -> Table:
+    table = Table(title=title, title_justify="left", show_header=False, pad_edge=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    return table

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from rich.console import Console, RenderableType
+
+from leadline.plan.deployment import plan_deployment
+from leadline.plan.search import plan_by_device
+from leadline.report.plan_table import BAR_CELLS, render_contexts, render_plan
+
+SCOUT = "Llama-4-Scout-17B-16E-Instruct"
+EIGHT = {"tensor_parallel_size": 8}
+
+
+def show(renderable: RenderableType) -> str:
+    console = Console(width=160, no_color=True)
+    with console.capture() as capture:
+        console.print(renderable)
+    return capture.get()
+
+
+def test_the_ledger_shows_every_term_and_the_verdict() -> None:
+    plan = plan_deployment(SCOUT, "8xH200", "vllm==0.12.0", settings=EIGHT, max_model_len="5M")
+    text = show(render_plan(plan))
+    assert "starts_but_unusable" in text
+    assert "cure: set VLLM_ALLOW_CHUNKED_LOCAL_ATTN_WITH_HYBRID_KV_CACHE: 1" in text
+    for term in plan.memory.terms:
+        assert term.name in text
+    assert "never below" in text
+    assert "17.2 B active" in text
+
+
+def test_the_bar_is_as_wide_as_the_device() -> None:
+    settings = {"tp_size": 8}
+    plan = plan_deployment(SCOUT, "8xH200", "sglang==0.5.6", settings=settings, max_model_len="8M")
+    bar = next(line for line in show(render_plan(plan)).splitlines() if "█" in line)
+    assert bar.index("│", 1) == BAR_CELLS + 1
+    assert "too much" in bar
+
+
+def test_a_device_known_by_size_has_no_time() -> None:
+    plan = plan_deployment("Qwen/Qwen3-8B", "1x48GB", "vllm==0.12.0")
+    assert "Time of one" not in show(render_plan(plan))
+
+
+def test_contexts_by_device() -> None:
+    names = ("8xH200", "8xH100", "8x48GB")
+    rows = plan_by_device(SCOUT, names, "vllm==0.12.0", settings=EIGHT, max_model_len="2M")
+    text = show(render_contexts(rows))
+    assert "2,096,952" in text
+    assert "8x48GB" in text
