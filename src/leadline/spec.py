@@ -64,6 +64,21 @@ class ProcessTarget(Frozen):
     """Default: a free port, chosen at each start."""
 
 
+class DockerTarget(Frozen):
+    """The engine in a container of a Docker engine. Planned, not yet started by Leadline."""
+
+    kind: Literal["docker"] = "docker"
+    image: str | None = None
+
+
+class KubernetesTarget(Frozen):
+    """The engine in a cluster. Planned, not yet started by Leadline."""
+
+    kind: Literal["kubernetes"] = "kubernetes"
+    image: str | None = None
+    namespace: str | None = None
+
+
 class EndpointTarget(Frozen):
     """A server that somebody else runs; Leadline only talks to it."""
 
@@ -81,12 +96,18 @@ def _target(value: object) -> object:
     return {"kind": "endpoint", "url": value} if "://" in value else {"kind": value}
 
 
+_TARGET_KINDS = ("process", "docker", "kubernetes", "endpoint")
+
+
 def _target_kind(value: Any) -> str:
     return str(value.get("kind", "") if isinstance(value, Mapping) else value.kind)
 
 
 Target = Annotated[
-    Annotated[ProcessTarget, Tag("process")] | Annotated[EndpointTarget, Tag("endpoint")],
+    Annotated[ProcessTarget, Tag("process")]
+    | Annotated[DockerTarget, Tag("docker")]
+    | Annotated[KubernetesTarget, Tag("kubernetes")]
+    | Annotated[EndpointTarget, Tag("endpoint")],
     Discriminator(_target_kind),
     BeforeValidator(_target),
 ]
@@ -298,7 +319,7 @@ def _changed(workload: Workload, values: dict[str, Any]) -> Workload:
 
 
 def _require_engine(name: str, deployment: Deployment) -> None:
-    if deployment.target.kind == "process":
+    if deployment.target.kind != "endpoint":
         if deployment.engine is None:
             raise ValueError(f"deployment {name!r} needs an engine, for example llamacpp")
         if deployment.model is None:
@@ -388,7 +409,7 @@ def _without_tags(loc: tuple[Any, ...]) -> list[Any]:
     return [
         part
         for before, part in itertools.pairwise((None, *loc))
-        if not (before == "target" and part in ("process", "endpoint"))
+        if not (before == "target" and part in _TARGET_KINDS)
     ]
 
 

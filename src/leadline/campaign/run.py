@@ -8,7 +8,8 @@ from typing import Any
 
 from leadline.campaign.deployment import DeploymentRun
 from leadline.campaign.environment import describe_environment, describe_file
-from leadline.campaign.serving import plan_deployment, plan_launch, require_endpoint
+from leadline.campaign.planning import plan_local
+from leadline.campaign.serving import plan_launch, require_endpoint
 from leadline.campaign.watch import Watcher
 from leadline.campaign.work import RunOptions, Work
 from leadline.engines.llamacpp import model_file
@@ -16,7 +17,7 @@ from leadline.journal import Journal, Redactor, Run, create_run, find_unfinished
 from leadline.load.client import open_session
 from leadline.plan.local_memory import PLAN_SCHEMA
 from leadline.prompts.corpus import Corpus, load_corpus
-from leadline.spec import Campaign, Cell, Deployment, ProcessTarget
+from leadline.spec import Campaign, Cell, Deployment, EndpointTarget, ProcessTarget
 
 
 async def run_campaign(
@@ -47,10 +48,10 @@ async def run_campaign(
 def _check(campaign: Campaign) -> dict[str, Corpus]:
     """Everything that can be known to be wrong before time is spent."""
     for deployment in {cell.deployment: cell.settings for cell in campaign.cells()}.values():
-        if isinstance(deployment.target, ProcessTarget):
-            plan_launch(deployment, port=1)
-        else:
+        if isinstance(deployment.target, EndpointTarget):
             require_endpoint(deployment, deployment.target)
+        else:
+            plan_launch(deployment, port=1)
     references = {cell.workload.corpus for cell in campaign.cells()} | {campaign.workload.corpus}
     return {reference: load_corpus(reference) for reference in references}
 
@@ -72,7 +73,7 @@ def _begin(work: Work, *, resumed: bool) -> None:
     work.journal.event("run_resumed" if resumed else "run_started")
     if not resumed:
         work.journal.write("environment.json", _environment(work, deployments))
-    work.plans = {key: plan_deployment(item) for key, item in deployments.items()}
+    work.plans = {key: plan_local(item) for key, item in deployments.items()}
     plans = {key: plan.model_dump() for key, plan in work.plans.items()}
     work.journal.write("plan.json", {"schema": PLAN_SCHEMA, "deployments": plans})
     owed = sum(len(work.owed_trials(cell)) for cell in work.campaign.cells())

@@ -14,12 +14,10 @@ from leadline.deploy.endpoint import api_key, reach
 from leadline.deploy.process import free_port
 from leadline.deploy.target import OnPhase, Target, deployed
 from leadline.engines.engine import Engine, LaunchRequest, load_engine
-from leadline.engines.llamacpp import model_file, read_settings
 from leadline.errors import SpecError
 from leadline.journal import Redactor
 from leadline.launch import Launch
 from leadline.load.server import Server
-from leadline.plan.local_memory import LocalPlan, plan_llamacpp
 from leadline.prompts.tokenizer import Encode, load_tokenizer
 from leadline.spec import Deployment, EndpointTarget, ProcessTarget
 from leadline.units import parse_tokens
@@ -60,13 +58,20 @@ async def serving(
         return
     engine = load_engine(deployment.engine_name or "")
     target = process.ProcessTarget(redact)
-    launch = plan_launch(deployment, deployment.target.port or free_port())
+    port = deployment.target.port if isinstance(deployment.target, ProcessTarget) else None
+    launch = plan_launch(deployment, port or free_port())
     async with deployed(target, launch, log, timeout_s, on_phase) as endpoint:
         yield await _know(Server(session, endpoint), engine, deployment, target)
 
 
 def plan_launch(deployment: Deployment, port: int) -> Launch:
     """What would start this deployment. ``SpecError`` if Leadline cannot."""
+    if not isinstance(deployment.target, ProcessTarget):
+        raise SpecError(
+            f"Leadline plans {deployment.target.kind} targets but cannot start them yet",
+            where="deployments",
+            cure="use target: process, or give the address of a running server",
+        )
     engine = load_engine(deployment.engine_name or "")
     if engine.launch is None:
         raise SpecError(
@@ -85,14 +90,6 @@ def require_endpoint(deployment: Deployment, target: EndpointTarget) -> None:
     if target.tokenizer:
         load_tokenizer(target.tokenizer)
     api_key(target)
-
-
-def plan_deployment(deployment: Deployment) -> LocalPlan:
-    """What can be said before starting it."""
-    if isinstance(deployment.target, ProcessTarget) and deployment.engine_name == "llamacpp":
-        path = Path(model_file(deployment.model or "")).expanduser()
-        return plan_llamacpp(path, read_settings(deployment.settings))
-    return LocalPlan(verdict="unknown", reason="a server that somebody else runs is not planned")
 
 
 async def _find(

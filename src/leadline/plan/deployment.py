@@ -40,13 +40,14 @@ def plan_deployment(
     available_kv_gib: float | None = None,
     weights_gib: float | None = None,
     probes: Sequence[tuple[int, float]] = (),
+    measured_prefill_s: float | None = None,
 ) -> Plan:
     """Plan one engine instance.
 
     ``engine`` is ``vllm==0.12.0`` or ``sglang==0.5.6``; ``settings`` are its own options;
     ``input_tokens`` None or "max" plans the longest prompt; ``available_kv_gib`` and
     ``weights_gib`` are per device, from the engine's log; ``probes`` are cold prefills of this
-    deployment, (tokens, seconds).
+    deployment, (tokens, seconds); ``measured_prefill_s`` is a reported time to be audited.
     """
     name, version = parse_engine(engine)
     devices = parse_hardware(hardware) if isinstance(hardware, str) else hardware
@@ -60,6 +61,7 @@ def plan_deployment(
         output_tokens=parse_tokens(output_tokens),
         cached_tokens=cached_tokens,
         probes=tuple(Probe(*probe) for probe in probes),
+        measured_prefill_s=measured_prefill_s,
     )
     known = Measured(
         weights_bytes=None if weights_gib is None else int(weights_gib * GIB),

@@ -7,12 +7,13 @@ from leadline.plan.hardware import Device
 from leadline.plan.request import Request
 from leadline.plan.roofline import (
     Interval,
+    audit_prefill,
     calibrate_prefill,
     count_prefill_work,
     estimate_decode,
     estimate_prefill,
 )
-from leadline.plan.schema import Seconds, Time
+from leadline.plan.schema import Audit, Seconds, Time
 from leadline.plan.weights import Shards
 
 TIMEOUT_FACTOR = 1.5
@@ -39,6 +40,23 @@ def plan_time(
         request_s=expected,
         gpu_hours=expected * shards.tensor * shards.pipeline / 3600,
         timeout_s=TIMEOUT_FACTOR * slowest,
+        audit=_audit(model, device, shards, request, tokens),
+    )
+
+
+def _audit(
+    model: Model, device: Device, shards: Shards, request: Request, tokens: int
+) -> Audit | None:
+    if request.measured_prefill_s is None:
+        return None
+    seconds = request.measured_prefill_s
+    found = audit_prefill(model, device, shards, tokens=tokens, seconds=seconds)
+    return Audit(
+        measured_s=seconds,
+        share_of_peak=found.share_of_peak,
+        possible_cold=found.possible_cold,
+        plausible_cold=found.plausible_cold,
+        cached_share=found.cached_share,
     )
 
 

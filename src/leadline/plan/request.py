@@ -16,3 +16,5 @@ class Request:
     cached_tokens: int = 0
     probes: tuple[Probe, ...] = ()
     """Cold prefills of this deployment, measured."""
+    measured_prefill_s: float | None = None
+    """A time somebody reports for this very prompt, to be held against the floor."""

@@ -94,6 +94,18 @@ class Seconds(Part):
     source: str
 
 
+class Audit(Part):
+    """A reported prefill time held against the floor."""
+
+    measured_s: float
+    share_of_peak: float
+    """Of the dense peak, if every token was computed."""
+    possible_cold: bool
+    plausible_cold: bool
+    cached_share: float
+    """Share of the prompt that a cache must have held to take that time at the expected rate."""
+
+
 class Time(Part):
     prefill_s: Seconds
     decode_token_s: Seconds
@@ -103,6 +115,8 @@ class Time(Part):
     """Device hours of that request, all devices of the deployment busy."""
     timeout_s: float
     """A client timeout that such a request will not meet: its slowest estimate, and half more."""
+    audit: Audit | None = None
+    """Of the prefill time that was reported for this prompt, if one was."""
 
 
 class Plan(Part):

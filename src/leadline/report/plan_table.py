@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from leadline.plan.ledger import Term
-from leadline.plan.schema import Finding, Plan, Seconds
+from leadline.plan.local_memory import LocalPlan
+from leadline.plan.schema import Audit, Finding, Plan, Seconds
+from leadline.plan.search import Candidate
 from leadline.units import show_seconds, show_tokens
 
 BAR_CELLS = 60
@@ -142,7 +146,19 @@ def _time(plan: Plan) -> Table:
         table.add_row("request", show_seconds(time.request_s))
         table.add_row("device time", f"{time.gpu_hours:.3g} h")
         table.add_row("client timeout", show_seconds(time.timeout_s))
+        if time.audit:
+            table.add_row("reported prefill", _audit(time.audit))
     return table
+
+
+def _audit(audit: Audit) -> Text:
+    """A time below the floor is a cache hit, whatever its report says."""
+    share = f"{show_seconds(audit.measured_s)} is {audit.share_of_peak:.0%} of the dense peak: "
+    if audit.plausible_cold:
+        return Text(f"{share}plausible for a cold prompt", style="green")
+    word = "implausible" if audit.possible_cold else "impossible"
+    cached = f"about {audit.cached_share:.0%} of the prompt must have come from a cache"
+    return Text(f"{share}{word} cold; {cached}", style="bold red")
 
 
 def _interval(seconds: Seconds) -> str:
@@ -156,3 +172,77 @@ def _pairs(title: str) -> Table:
     table.add_column()
     table.add_column(overflow="fold")
     return table
+
+
+def render_cells(
+    rows: Sequence[tuple[str, int, Plan | LocalPlan]], device_hours: float, cost: float | None
+) -> Group:
+    """Every cell of a campaign: what fits, how long each trial takes, what all of it costs."""
+    table = Table(title="Plan of every cell", title_justify="left", box=box.SIMPLE_HEAD)
+    for title in ("Cell", "Verdict"):
+        table.add_column(title, overflow="fold")
+    for title in ("Prompt", "Longest", "Prefill", "Time-out"):
+        table.add_column(title, justify="right")
+    for key, _, plan in rows:
+        cells = _planned(plan) if isinstance(plan, Plan) else _local(plan)
+        table.add_row(key, *cells)
+    parts: list[RenderableType] = [table]
+    parts += [Text(f"  {line}", style="dim") for line in _reasons(rows)]
+    if device_hours:
+        price = "" if cost is None else f", cost {cost:,.2f}"
+        parts.append(Text(f"predicted device hours of all trials: {device_hours:.3g}{price}"))
+    return Group(*parts)
+
+
+def render_candidates(
+    ranked: Sequence[Candidate], rejected: Sequence[Candidate], shown: int, reasons: int
+) -> Group:
+    """The best settings, and why the others do not fit."""
+    table = Table(title="Settings that fit, best first", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("Settings", overflow="fold")
+    for title in ("At once", "Devices", "Request", "Left over"):
+        table.add_column(title, justify="right")
+    for item in ranked[:shown]:
+        plan = item.plan
+        pairs = {**item.settings, **item.env}
+        table.add_row(
+            " ".join(f"{name}={value}" for name, value in pairs.items()),
+            str(plan.limits.concurrent_requests),
+            str(plan.gpus),
+            show_seconds(plan.time.request_s) if plan.time else "",
+            f"{plan.memory.margin_gib:.1f} GiB",
+        )
+    counts = Counter(item.plan.verdict for item in rejected)
+    lines = [Text(f"{len(ranked)} fit, {len(rejected)} do not:", style="bold")]
+    for verdict, count in counts.most_common(reasons):
+        example = next(item.plan for item in rejected if item.plan.verdict == verdict)
+        reason = example.binding.reason if example.binding else "no room for one request"
+        lines.append(Text(f"  {count} {verdict}, for example: {reason}"))
+    return Group(table, *lines)
+
+
+def _planned(plan: Plan) -> list[RenderableType]:
+    style = "green" if plan.binding is None else "red"
+    time = plan.time
+    return [
+        Text(plan.verdict, style=style),
+        show_tokens(plan.limits.input_tokens),
+        show_tokens(plan.limits.max_input_tokens),
+        show_seconds(time.prefill_s.expected) if time else "",
+        show_seconds(time.timeout_s) if time else "",
+    ]
+
+
+def _local(plan: LocalPlan) -> list[RenderableType]:
+    style = {"fits": "green", "infeasible": "red"}.get(plan.verdict, "yellow")
+    window = show_tokens(plan.window_tokens) if plan.window_tokens else ""
+    return [Text(plan.verdict, style=style), "", window, "", ""]
+
+
+def _reasons(rows: Sequence[tuple[str, int, Plan | LocalPlan]]) -> Iterator[str]:
+    for key, _, plan in rows:
+        if isinstance(plan, LocalPlan) and plan.reason:
+            cure = f"; cure: {plan.remedy}" if plan.remedy else ""
+            yield f"{key}: {plan.reason}{cure}"
+        elif isinstance(plan, Plan) and plan.binding:
+            yield f"{key}: {plan.binding.reason}; cure: {_cure(plan.binding)}"

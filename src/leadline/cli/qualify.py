@@ -1,13 +1,9 @@
-"""The verbs: parse, call, render. The only place that catches ``LeadlineError``.
-
-Heavy modules are imported inside the verbs, so that ``leadline --help`` stays quick.
-"""
+"""The verbs that run campaigns and show what came of them."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Coroutine
 from importlib.resources import files
 from pathlib import Path
@@ -15,73 +11,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from leadline import __version__
-from leadline.errors import LeadlineError, SpecError
+from leadline.cli.options import find_run, fresh_option, json_option, read_tokens, runs_option
+from leadline.cli.terminal import console, echo_json
+from leadline.errors import SpecError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from leadline.spec import Campaign
 
-WRONG_USE = 3
-INTERRUPTED = 130
 _SECRET_NAMES = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 
-runs_option = click.option(
-    "--runs",
-    "runs_root",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("runs"),
-    show_default=True,
-    help="Folder that holds the run directories.",
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Data on stdout, as JSON.")
-fresh_option = click.option("--fresh", is_flag=True, help="Start anew; do not resume a killed run.")
 
-
-def main(argv: list[str] | None = None) -> None:
-    """Entry point: every outcome as an exit code (0, 1, 2, 3 or 130), no error as a traceback."""
-    sys.exit(_exit_code(argv))
-
-
-def _exit_code(argv: list[str] | None) -> int:
-    try:
-        result = cli.main(args=argv, standalone_mode=False)
-    except click.UsageError as error:
-        error.show()
-        return WRONG_USE
-    except click.ClickException as error:
-        error.show()
-        return WRONG_USE
-    except LeadlineError as error:
-        click.echo(f"leadline: {error}", err=True)
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        click.echo(
-            "\nleadline: interrupted; everything started was stopped, and what was measured is "
-            "kept.\n  The same command resumes the run.",
-            err=True,
-        )
-        return INTERRUPTED
-    except (BrokenPipeError, SystemExit):
-        # The reader of our output went away (`leadline runs | head`): not our failure. Click and
-        # Rich turn that into an exit of their own.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return result if isinstance(result, int) else 0
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, message="leadline %(version)s")
-def cli() -> None:
-    """Qualify LLM serving at long context: deploy it, prove it, measure it, explain it.
-
-    Exit codes: 0 passed, 1 did not qualify, 2 engine or infrastructure trouble, 3 wrong use,
-    130 interrupted.
-    """
-
-
-@cli.command()
+@click.command()
 @runs_option
 @fresh_option
 @json_option
@@ -98,7 +38,7 @@ def quickstart(runs_root: Path, fresh: bool, as_json: bool, show: bool) -> int:
     return _run(campaign, text, runs_root, fresh=fresh, as_json=as_json)
 
 
-@cli.command()
+@click.command()
 @click.argument("campaign_file", metavar="CAMPAIGN.yaml", type=click.Path(path_type=Path))
 @runs_option
 @fresh_option
@@ -117,7 +57,7 @@ def run(
     )
 
 
-@cli.command()
+@click.command()
 @click.option("--url", required=True, help="Address of an OpenAI-compatible server.")
 @click.option("--model", required=True, help="Model name that the server serves.")
 @click.option(
@@ -153,16 +93,16 @@ def prove(runs_root: Path, as_json: bool, **options: Any) -> int:
     return _run(campaign, text, runs_root, fresh=True, as_json=as_json)
 
 
-@cli.command()
+@click.command()
 @click.argument("run_name", metavar="RUN")
 @runs_option
 @json_option
 def report(run_name: str, runs_root: Path, as_json: bool) -> int:
     """Render a run again from its journal alone. RUN is a directory, an id, or 'last'."""
-    return _report(_find_run(run_name, runs_root), as_json=as_json)
+    return _report(find_run(run_name, runs_root), as_json=as_json)
 
 
-@cli.command()
+@click.command()
 @runs_option
 @json_option
 def runs(runs_root: Path, as_json: bool) -> int:
@@ -172,9 +112,9 @@ def runs(runs_root: Path, as_json: bool) -> int:
 
     rows = describe_runs(runs_root)
     if as_json:
-        _echo_json(rows)
+        echo_json(rows)
     elif rows:
-        print_runs(_console(), rows)
+        print_runs(console(), rows)
     else:
         click.echo(f"no runs in {runs_root}/; `leadline quickstart` makes one")
     return 0
@@ -198,7 +138,7 @@ def _run(
     from leadline.report.progress import watch_on
 
     options = RunOptions(runs_root, fresh=fresh, try_infeasible=try_infeasible)
-    watcher = watch_on(_console(stderr=True), plain=as_json)
+    watcher = watch_on(console(stderr=True), plain=as_json)
     redact = Redactor(_secrets(campaign))
     try:
         path = _await(run_campaign(campaign, text, options, watcher, redact))
@@ -217,9 +157,9 @@ def _report(path: Path, *, as_json: bool) -> int:
     verdict = judge_run(Run(path))
     written = write_report(Run(path), verdict)
     if as_json:
-        _echo_json(report_document(Run(path), verdict))
+        echo_json(report_document(Run(path), verdict))
     else:
-        print_verdict(_console(), verdict)
+        print_verdict(console(), verdict)
         click.echo("\n" + "\n".join(f"  {file}" for file in written))
     return verdict.exit_code
 
@@ -257,7 +197,7 @@ def _prove_campaign(**options: Any) -> Campaign:
     deployment = {
         "engine": options["engine"],
         "target": {key: value for key, value in target.items() if value is not None},
-        "settings": {"max_model_len": _tokens("--max-model-len", window)} if window else {},
+        "settings": {"max_model_len": read_tokens("--max-model-len", window)} if window else {},
     }
     workload = (
         "input_tokens", "output_tokens", "repeats", "corpus", "needles", "prompt_as", "cold",
@@ -275,15 +215,6 @@ def _prove_campaign(**options: Any) -> Campaign:
         )
     except ValidationError as error:
         raise SpecError(_option_problems(error), cure="see leadline prove --help") from error
-
-
-def _tokens(option: str, text: str) -> int:
-    from leadline.units import parse_tokens
-
-    try:
-        return parse_tokens(text)
-    except ValueError as error:
-        raise SpecError(str(error), where=option, cure="write 8192, 10k or 2M") from None
 
 
 def _option_problems(error: Any) -> str:
@@ -311,18 +242,6 @@ async def _require_server(campaign: Campaign) -> None:
         await Server(session, reach(deployment.target, deployment.model or "")).require_model()
 
 
-def _find_run(name: str, runs_root: Path) -> Path:
-    if (Path(name) / "run.json").is_file():
-        return Path(name)
-    found = sorted(runs_root.glob("*/*/run.json"), key=lambda path: path.parent.name)
-    for path in reversed(found):
-        if name in ("last", path.parent.name):
-            return path.parent
-    raise SpecError(
-        f"no run {name!r}", where=f"{runs_root}/", cure="`leadline runs` lists them; or give a path"
-    )
-
-
 def _secrets(campaign: Campaign) -> tuple[str, ...]:
     """Values that must not reach any file: keys from the environment and from deployments."""
     named = {name: value for name, value in os.environ.items() if _is_secret(name)}
@@ -337,19 +256,3 @@ def _secrets(campaign: Campaign) -> tuple[str, ...]:
 
 def _is_secret(name: str) -> bool:
     return name.upper().rsplit("_", 1)[-1] in _SECRET_NAMES
-
-
-def _console(*, stderr: bool = False) -> Console:
-    from rich.console import Console
-
-    return Console(stderr=stderr)
-
-
-def _echo_json(content: Any) -> None:
-    import orjson
-
-    click.echo(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode())
-
-
-if __name__ == "__main__":
-    main()

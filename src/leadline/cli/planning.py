@@ -1,0 +1,222 @@
+"""``leadline plan``: will it fit, how long, how many at once, which flag binds?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from leadline.cli.options import find_run, json_option, read_pairs, read_tokens, runs_option
+from leadline.cli.terminal import console, echo_json
+from leadline.errors import SpecError
+
+if TYPE_CHECKING:
+    from leadline.campaign.planning import CellPlan, Probes
+
+_SHOWN_CANDIDATES = 12
+_SHOWN_REASONS = 6
+
+
+@click.command()
+@click.argument("subject", metavar="MODEL|CAMPAIGN.yaml")
+@click.option("--hardware", help="8xH200, trn2.48xlarge, 2x8xH100; several with commas: a table.")
+@click.option("--engine", help="Engine and version, for example vllm==0.12.0.")
+@click.option("--set", "sets", multiple=True, metavar="NAME=VALUE", help="An engine setting.")
+@click.option("--env", "envs", multiple=True, metavar="NAME=VALUE", help="An environment variable.")
+@click.option("--max-model-len", help="The context window, for example 8M.")
+@click.option("--input-tokens", help="Prompt length. Default: the longest that is possible.")
+@click.option("--output-tokens", default="200", show_default=True, help="Tokens to generate.")
+@click.option("--cached-tokens", default=0, help="Prompt tokens that a prefix cache holds.")
+@click.option("--available-kv-gib", type=float, help="From the engine's log, a device.")
+@click.option("--weights-gib", type=float, help="From the engine's log, a device.")
+@click.option("--calibrate", "calibrate", metavar="RUN", help="Take prefill times from a run.")
+@click.option("--measured-s", type=float, help="A reported prefill time: can it be a cold one?")
+@click.option("--price", type=float, help="Price of a device hour, for the cost.")
+@click.option("--search", is_flag=True, help="Try the engine's settings and rank those that fit.")
+@click.option("--smallest", is_flag=True, help="Fewest devices, lowest utilization that fit.")
+@click.option("--html", "html", type=click.Path(path_type=Path), help="Write a page with pictures.")
+@runs_option
+@json_option
+def plan(subject: str, runs_root: Path, as_json: bool, **options: Any) -> int:
+    """Plan a deployment, or every cell of a campaign, before any device hour is spent.
+
+    Exit code 0 if all of it fits, 1 if not. Predictions say that they are predictions.
+    """
+    calibrate = options.pop("calibrate")
+    probes = _read_probes(calibrate, runs_root) if calibrate else ()
+    if subject.endswith((".yaml", ".yml")):
+        return _plan_campaign(Path(subject), probes, options["price"], as_json=as_json)
+    hardware, engine = options["hardware"], options["engine"]
+    if not hardware or not engine:
+        raise SpecError(
+            "a plan needs --hardware and --engine",
+            where="leadline plan",
+            cure="for example --hardware 8xH200 --engine vllm==0.12.0",
+        )
+    if options["search"]:
+        return _search(subject, options, as_json=as_json)
+    if options["smallest"]:
+        return _smallest(subject, options, as_json=as_json)
+    if "," in hardware:
+        return _by_device(subject, options, as_json=as_json)
+    return _plan_one(subject, options, probes, as_json=as_json)
+
+
+def _plan_one(model: str, options: dict[str, Any], probes: Probes, *, as_json: bool) -> int:
+    from leadline.plan.deployment import plan_deployment
+    from leadline.report.plan_table import render_plan
+
+    found = plan_deployment(
+        model,
+        options["hardware"],
+        options["engine"],
+        **_settings(options),
+        input_tokens=_length(options),
+        output_tokens=read_tokens("--output-tokens", options["output_tokens"]),
+        cached_tokens=options["cached_tokens"],
+        available_kv_gib=options["available_kv_gib"],
+        weights_gib=options["weights_gib"],
+        probes=probes,
+        measured_prefill_s=options["measured_s"],
+    )
+    if as_json:
+        echo_json(found.model_dump(mode="json", by_alias=True))
+    else:
+        console().print(render_plan(found))
+        if options["price"] and found.time:
+            click.echo(f"cost of one request: {found.time.gpu_hours * options['price']:.4g}")
+    if options["html"]:
+        from leadline.report.plan_page import write_plan_page
+
+        write_plan_page(options["html"], found)
+        click.echo(f"  {options['html']}", err=True)
+    return 0 if found.binding is None else 1
+
+
+def _by_device(model: str, options: dict[str, Any], *, as_json: bool) -> int:
+    from leadline.plan.search import plan_by_device
+    from leadline.report.plan_table import render_contexts
+
+    names = [name.strip() for name in options["hardware"].split(",")]
+    output_tokens = read_tokens("--output-tokens", options["output_tokens"])
+    rows = plan_by_device(
+        model, names, options["engine"], **_settings(options), output_tokens=output_tokens
+    )
+    if as_json:
+        echo_json({name: found.model_dump(mode="json", by_alias=True) for name, found in rows})
+    else:
+        console().print(render_contexts(rows))
+    return 0 if any(found.binding is None for _, found in rows) else 1
+
+
+def _search(model: str, options: dict[str, Any], *, as_json: bool) -> int:
+    from leadline.plan.search import search_settings
+    from leadline.report.plan_table import render_candidates
+
+    if not options["input_tokens"]:
+        raise SpecError(
+            "a search needs --input-tokens", where="--search", cure="the prompt length to serve"
+        )
+    ranked, rejected = search_settings(
+        model,
+        options["hardware"],
+        options["engine"],
+        input_tokens=read_tokens("--input-tokens", options["input_tokens"]),
+        output_tokens=read_tokens("--output-tokens", options["output_tokens"]),
+        fixed=read_pairs("--set", options["sets"]),
+        env=read_pairs("--env", options["envs"]),
+    )
+    if as_json:
+        echo_json(
+            {
+                "schema": "leadline.search/1",
+                "ranked": [_candidate(item) for item in ranked],
+                "rejected": [_candidate(item) for item in rejected],
+            }
+        )
+    else:
+        console().print(render_candidates(ranked, rejected, _SHOWN_CANDIDATES, _SHOWN_REASONS))
+    return 0 if ranked else 1
+
+
+def _candidate(item: Any) -> dict[str, Any]:
+    found = item.plan
+    return {
+        "settings": dict(item.settings),
+        "env": dict(item.env),
+        "verdict": found.verdict,
+        "reason": found.binding.reason if found.binding else None,
+        "concurrent_requests": found.limits.concurrent_requests,
+        "devices": found.gpus,
+        "margin_gib": found.memory.margin_gib,
+        "request_s": found.time.request_s if found.time else None,
+    }
+
+
+def _smallest(model: str, options: dict[str, Any], *, as_json: bool) -> int:
+    from leadline.plan.search import find_fewest_devices, find_lowest_utilization
+
+    where = (model, options["hardware"], options["engine"])
+    fewest = find_fewest_devices(*where, **_settings(options))
+    lowest = find_lowest_utilization(*where, **_settings(options))
+    answer = {
+        "devices": fewest.gpus,
+        "verdict": fewest.verdict,
+        "utilization_of_the_given_devices": lowest,
+    }
+    if as_json:
+        echo_json(answer)
+    else:
+        click.echo(f"fewest devices: {fewest.gpus} ({fewest.verdict})")
+        click.echo(f"lowest utilization with the settings given: {lowest:.2f}")
+    return 0
+
+
+def _plan_campaign(path: Path, probes: Probes, price: float | None, *, as_json: bool) -> int:
+    from leadline.campaign.planning import plan_cells
+    from leadline.report.plan_table import render_cells
+    from leadline.spec import read_campaign
+
+    plans = list(plan_cells(read_campaign(path), probes))
+    hours = sum(item.device_hours for item in plans)
+    cost = None if price is None else hours * price
+    if as_json:
+        cells = {p.cell.key: p.plan.model_dump(mode="json", by_alias=True) for p in plans}
+        echo_json(
+            {"schema": "leadline.plan/1", "cells": cells, "device_hours": hours, "cost": cost}
+        )
+    else:
+        rows = [(p.cell.key, p.cell.workload.repeats, p.plan) for p in plans]
+        console().print(render_cells(rows, hours, cost))
+    return 0 if all(_fits(item) for item in plans) else 1
+
+
+def _fits(item: CellPlan) -> bool:
+    from leadline.plan.schema import Plan
+
+    found = item.plan
+    return found.binding is None if isinstance(found, Plan) else found.verdict != "infeasible"
+
+
+def _settings(options: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "settings": read_pairs("--set", options["sets"]),
+        "env": read_pairs("--env", options["envs"]),
+        "max_model_len": options["max_model_len"],
+    }
+
+
+def _length(options: dict[str, Any]) -> int | None:
+    asked = options["input_tokens"]
+    return None if asked in (None, "max") else read_tokens("--input-tokens", asked)
+
+
+def _read_probes(name: str, runs_root: Path) -> Probes:
+    from leadline.campaign.planning import read_probes
+    from leadline.journal import Run
+
+    probes = read_probes(Run(find_run(name, runs_root)))
+    if not probes:
+        raise SpecError("the run holds no answered trial", where=name, cure="choose another run")
+    return probes
