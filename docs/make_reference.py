@@ -46,7 +46,9 @@ def _commands() -> str:
 
 
 def _help(command: click.Command, name: str) -> str:
-    context = click.Context(command, info_name=name, max_content_width=100, terminal_width=100)
+    context = click.Context(
+        command, info_name=name, **{**cli.context_settings, "terminal_width": 100}
+    )
     return f"```text\n{command.get_help(context)}\n```\n"
 
 

@@ -193,11 +193,10 @@ def create_run(
     return path
 
 
-def list_runs(root: Path) -> list[Run]:
-    """All runs below ``root``, oldest first."""
-    return [
-        Run(path.parent) for path in sorted(root.glob("*/*/run.json"), key=lambda p: p.parts[-2])
-    ]
+def list_runs(root: Path) -> list[Path]:
+    """The directories of all runs below ``root``, oldest first."""
+    found = sorted(root.glob("*/*/run.json"), key=lambda path: path.parent.name)
+    return [path.parent for path in found]
 
 
 def find_unfinished(root: Path, campaign: str, digest: str) -> Run | None:

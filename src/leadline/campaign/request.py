@@ -80,8 +80,11 @@ class Sender:
             self._patience(len(request.prompt.ids)),
             self.work.watcher.chunk,
         )
-        after = await self._counters() if exchange.failure is None else {}
-        record = self._record(request, exchange, growth(before, after))
+        after = await self._counters() if exchange.failure is None else None
+        seen_twice = before is not None and after is not None
+        record = self._record(
+            request, exchange, growth(before or {}, after or {}) if seen_twice else {}
+        )
         self.work.journal.record(record)
         facts = {"cell": record.cell, "trial": record.trial, "attempt": record.attempt}
         self.work.journal.scrape({"at": utc_now(), **facts, "before": before, "after": after})
@@ -117,11 +120,11 @@ class Sender:
         between = timeouts.between_tokens_s or model.between_tokens_patience_s()
         return Patience(first or _UNKNOWN_PATIENCE_S, between)
 
-    async def _counters(self) -> dict[str, float]:
+    async def _counters(self) -> dict[str, float] | None:
         try:
             return await self.served.server.counters(self.served.engine)
         except LeadlineError:
-            return {}  # too busy or too dead to be scraped: the cold proof has a witness less
+            return None  # too busy or too dead to be scraped: the cold proof has a witness less
 
 
 def summarise(exchange: Exchange) -> str:

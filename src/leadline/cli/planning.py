@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _SHOWN_CANDIDATES = 12
 _SHOWN_REASONS = 6
+_SHORTEST_PROMPT = 1024
+_CURVE_POINTS = 60
 
 
 @click.command()
@@ -89,9 +91,36 @@ def _plan_one(model: str, options: dict[str, Any], probes: Probes, *, as_json: b
     if options["html"]:
         from leadline.report.plan_page import write_plan_page
 
-        write_plan_page(options["html"], found)
+        write_plan_page(
+            options["html"], found, _curve(model, options, found.limits.max_input_tokens)
+        )
         click.echo(f"  {options['html']}", err=True)
     return 0 if found.binding is None else 1
+
+
+def _curve(model: str, options: dict[str, Any], longest: int) -> list[tuple[int, int]]:
+    """(prompt tokens, requests at once) from short prompts to the longest, evenly in the log."""
+    from leadline.plan.deployment import plan_deployment
+
+    shortest = min(_SHORTEST_PROMPT, max(1, longest))
+    steps = _CURVE_POINTS - 1
+    lengths = {round(shortest * (longest / shortest) ** (i / steps)) for i in range(steps + 1)}
+    return [
+        (tokens, found.limits.concurrent_requests)
+        for tokens in sorted(lengths)
+        for found in [
+            plan_deployment(
+                model,
+                options["hardware"],
+                options["engine"],
+                **_settings(options),
+                input_tokens=tokens,
+                output_tokens=read_tokens("--output-tokens", options["output_tokens"]),
+                available_kv_gib=options["available_kv_gib"],
+                weights_gib=options["weights_gib"],
+            )
+        ]
+    ]
 
 
 def _by_device(model: str, options: dict[str, Any], *, as_json: bool) -> int:

@@ -59,8 +59,12 @@ def plan_llamacpp(
         architecture = str(_field(reader, "general.architecture"))
         trained = int(_field(reader, f"{architecture}.context_length"))
         per_token = _kv_bytes_per_token(reader, architecture, settings)
+        window_layers = _field(reader, f"{architecture}.attention.sliding_window", 0)
     except _AbsentError as absent:
         return LocalPlan(verdict="unknown", reason=f"{model} does not say {absent}")
+    if window_layers:
+        reason = "sliding-window layers keep less than the whole window: not planned yet"
+        return LocalPlan(verdict="unknown", reason=reason, trained_tokens=trained)
     window = int(settings.get("ctx_size") or trained)
     terms = (
         _term("weights", model.stat().st_size, "size of the file", _FILE_SOURCE),

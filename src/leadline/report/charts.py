@@ -32,7 +32,7 @@ def draw_charts(verdict: RunVerdict) -> list[str]:
         charts.append(_needle_chart(needles))
     if gaps := [gap for cell in verdict.cells for gap in _gaps(cell)]:
         charts.append(_gap_chart(gaps))
-    return [_svg(chart) for chart in charts]
+    return [render_svg(chart) for chart in charts]
 
 
 def _row(cell: CellVerdict, trial: Trial) -> dict[str, Any]:
@@ -170,6 +170,7 @@ def _by_deployment(rows: list[dict[str, Any]]) -> Any:
     return alt.Color("deployment:N", title=None)
 
 
-def _svg(chart: alt.TopLevelMixin) -> str:
+def render_svg(chart: alt.TopLevelMixin) -> str:
+    """The chart as an SVG document in Leadline's look."""
     specification = {**chart.to_dict(validate=False), "config": _CONFIG}
     return str(vl_convert.vegalite_to_svg(specification))

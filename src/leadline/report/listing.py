@@ -11,17 +11,14 @@ from leadline.verdict import judge_run
 
 
 def describe_runs(root: Path) -> list[dict[str, str]]:
-    return [_describe(run) for run in list_runs(root)]
+    return [_describe(path) for path in list_runs(root)]
 
 
-def _describe(run: Run) -> dict[str, str]:
-    row = {
-        "run": run.facts["id"],
-        "campaign": run.facts["campaign"],
-        "started": run.facts["started"][:19].replace("T", " "),
-        "path": str(run.path),
-    }
+def _describe(path: Path) -> dict[str, str]:
+    row = {"run": path.name, "campaign": path.parent.name, "started": "", "path": str(path)}
     try:
+        run = Run(path)
+        row["started"] = run.facts["started"][:19].replace("T", " ")
         verdict = judge_run(run)
     except LeadlineError as error:
         return {**row, "state": "damaged", "cells": error.what}

@@ -40,7 +40,7 @@ def render_plan(plan: Plan) -> RenderableType:
 
 def render_contexts(rows: Sequence[tuple[str, Plan]]) -> Table:
     """The kits' table, right: KV memory and longest context for each kind of device."""
-    table = Table(title="Context length by device", title_justify="left")
+    table = Table(title="Context length by device", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("Hardware")
     for title in ("Device", "KV cache a device", "Cache holds", "Longest prompt", "Verdict"):
         table.add_column(title, justify="right" if title != "Verdict" else "left")
@@ -77,7 +77,9 @@ def _cure(finding: Finding) -> str:
 
 
 def _ledger(plan: Plan) -> Table:
-    table = Table(title="Memory of one device", title_justify="left", pad_edge=False)
+    table = Table(
+        title="Memory of one device", title_justify="left", pad_edge=False, box=box.SIMPLE_HEAD
+    )
     table.add_column("Term")
     table.add_column("GiB", justify="right")
     table.add_column("±", justify="right")
@@ -168,7 +170,7 @@ def _interval(seconds: Seconds) -> str:
 
 
 def _pairs(title: str) -> Table:
-    table = Table(title=title, title_justify="left", show_header=False, pad_edge=False)
+    table = Table(title=title, title_justify="left", show_header=False, pad_edge=False, box=None)
     table.add_column()
     table.add_column(overflow="fold")
     return table

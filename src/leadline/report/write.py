@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import orjson
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -19,8 +20,8 @@ def write_report(run: Run, verdict: RunVerdict) -> list[Path]:
     view = report_view(run, verdict)
     document = orjson.dumps(report_document(run, verdict), option=orjson.OPT_INDENT_2).decode()
     forms = {
-        "report.html": _render("report.html.j2", {**view, "charts": draw_charts(verdict)}),
-        "report.md": _render("report.md.j2", view),
+        "report.html": render_template("report.html.j2", {**view, "charts": draw_charts(verdict)}),
+        "report.md": render_template("report.md.j2", view),
         "report.json": document,
     }
     for name, text in forms.items():
@@ -28,7 +29,8 @@ def write_report(run: Run, verdict: RunVerdict) -> list[Path]:
     return [run.path / name for name in forms]
 
 
-def _render(template: str, view: dict[str, object]) -> str:
+def render_template(template: str, view: dict[str, Any]) -> str:
+    """A template of this package, filled in; a missing variable is an error."""
     environment = Environment(
         loader=PackageLoader("leadline.report"),
         autoescape=template.endswith(".html.j2"),
