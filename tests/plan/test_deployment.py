@@ -280,3 +280,31 @@ def test_every_catalog_model_can_be_planned_on_every_engine() -> None:
             plan = plan_deployment(name, "8xB200", engine, settings={flag: 8})
             assert plan.verdict
             assert plan.memory.weights_gib > 0
+
+
+def test_pinned_tables_can_exceed_the_host() -> None:
+    settings = EIGHT | {"max_num_seqs": 65_536}
+    plan = plan_deployment(
+        SCOUT,
+        "p5en.48xlarge",
+        "vllm==0.12.0",
+        settings=settings,
+        env=HYBRID,
+        max_model_len="8M",
+        available_kv_gib=89.71,
+    )
+    assert plan.verdict == "host_memory"
+    assert plan.binding is not None
+    assert plan.binding.flag == "max_num_seqs"
+
+
+def test_a_longer_context_than_trained_can_be_forced() -> None:
+    forced = HYBRID | {"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}
+    few = {"settings": {"max_num_seqs": 8}, "available_kv_gib": 89.71}
+    assert plan_scout("12M", forced, **few).verdict == "fits(1)"
+    assert plan_scout("12M", HYBRID, **few).verdict == "exceeds_trained_context"
+
+
+def test_idle_devices_are_named() -> None:
+    plan = plan_deployment("Qwen/Qwen3-8B", "8xH100", "vllm==0.12.0")
+    assert "7 of 8 devices stay idle" in plan.warnings

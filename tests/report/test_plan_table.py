@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from rich.console import Console, RenderableType
 
+from leadline.plan.campaign_plans import plan_campaign
 from leadline.plan.deployment import plan_deployment
 from leadline.plan.search import plan_by_device
-from leadline.report.plan_table import BAR_CELLS, render_contexts, render_plan
+from leadline.report.plan_table import BAR_CELLS, render_campaign, render_contexts, render_plan
+from leadline.spec import parse_campaign
 
 SCOUT = "Llama-4-Scout-17B-16E-Instruct"
 EIGHT = {"tensor_parallel_size": 8}
@@ -47,3 +49,18 @@ def test_contexts_by_device() -> None:
     text = show(render_contexts(rows))
     assert "2,096,952" in text
     assert "8x48GB" in text
+
+
+def test_a_campaign_is_a_line_for_each_cell() -> None:
+    text = """
+name: two
+model: meta-llama/Llama-4-Scout-17B-16E-Instruct
+hardware: 8xH200
+deployments:
+  vllm: {engine: vllm==0.12.0, settings: {tensor_parallel_size: 8, max_model_len: 2M}}
+  local: {engine: llamacpp}
+"""
+    shown = show(render_campaign(plan_campaign(parse_campaign(text, source="two.yaml"))))
+    assert "fits(1)" in shown
+    assert "not planned" in shown
+    assert "2,096,952" in shown

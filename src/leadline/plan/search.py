@@ -121,6 +121,36 @@ def plan_by_device(
     ]
 
 
+def trace_concurrency(
+    model: str | Model,
+    hardware: str,
+    engine: str,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    env: Mapping[str, str] | None = None,
+    max_model_len: int | str | None = None,
+    output_tokens: int = DEFAULT_OUTPUT_TOKENS,
+) -> list[tuple[int, int]]:
+    """(prompt tokens, requests at once) at doubling lengths up to the longest prompt."""
+    found = model if isinstance(model, Model) else load_model(model)
+
+    def plan(tokens: int | None) -> Plan:
+        return plan_deployment(
+            found,
+            hardware,
+            engine,
+            settings=settings,
+            env=env,
+            max_model_len=max_model_len,
+            input_tokens=tokens,
+            output_tokens=output_tokens,
+        )
+
+    longest = plan(None).limits.max_input_tokens
+    lengths = [1024 * 2**step for step in range(32) if 1024 * 2**step < longest]
+    return [(n, plan(n).limits.concurrent_requests) for n in (*lengths, longest) if n]
+
+
 def find_fewest_devices(
     model: str | Model,
     hardware: str,

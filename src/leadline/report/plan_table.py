@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from leadline.plan.campaign_plans import CellPlan, sum_gpu_hours
 from leadline.plan.ledger import Term
 from leadline.plan.local_memory import LocalPlan
 from leadline.plan.schema import Audit, Finding, Plan, Seconds
@@ -54,6 +55,32 @@ def render_contexts(rows: Sequence[tuple[str, Plan]]) -> Table:
             plan.verdict,
         )
     return table
+
+
+def render_campaign(plans: Sequence[CellPlan]) -> Table:
+    """One line for each cell: the verdict, the prompt, the expected time, the device hours."""
+    table = Table(title="Plan of every cell", title_justify="left")
+    table.add_column("Cell")
+    table.add_column("Verdict")
+    for title in ("Prompt", "At once", "Prefill", "Device hours"):
+        table.add_column(title, justify="right")
+    for entry in plans:
+        table.add_row(entry.cell.key, *_cell_line(entry))
+    table.add_section()
+    table.add_row("feasible cells", "", "", "", "", f"{sum_gpu_hours(plans):.3g}")
+    return table
+
+
+def _cell_line(entry: CellPlan) -> Iterator[str]:
+    plan = entry.plan
+    if plan is None:
+        yield f"not planned: {entry.reason}"
+        return
+    yield plan.verdict
+    yield show_tokens(plan.limits.input_tokens)
+    yield str(plan.limits.concurrent_requests)
+    yield show_seconds(plan.time.prefill_s.expected) if plan.time else ""
+    yield f"{entry.gpu_hours:.3g}" if entry.is_feasible else ""
 
 
 def _headline(plan: Plan) -> Text:

@@ -1,0 +1,76 @@
+"""Every cell of a campaign file, planned: what would fit, how long each takes, what all cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from leadline.errors import PlanError
+from leadline.plan.architecture import load_model
+from leadline.plan.deployment import plan_deployment
+from leadline.plan.hardware import parse_hardware
+from leadline.plan.schema import Plan
+from leadline.spec import Campaign, Cell
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """``plan`` is None where a cell cannot be planned; ``reason`` then says why."""
+
+    cell: Cell
+    plan: Plan | None
+    reason: str = ""
+
+    @property
+    def is_feasible(self) -> bool:
+        return self.plan is not None and self.plan.binding is None
+
+    @property
+    def gpu_hours(self) -> float:
+        """Device hours of the cell's repeats, one after the other; 0 where unknown."""
+        if self.plan is None or self.plan.time is None:
+            return 0.0
+        return self.plan.time.gpu_hours * self.cell.workload.repeats
+
+
+def plan_campaign(campaign: Campaign) -> tuple[CellPlan, ...]:
+    """One entry for each cell, in the campaign's order; what cannot be planned says why."""
+    return tuple(_plan_or_reason(campaign, cell) for cell in campaign.cells())
+
+
+def plan_cell(campaign: Campaign, cell: Cell) -> Plan:
+    """The plan of one cell. Raises ``PlanError`` where a fact is missing."""
+    deployment, workload = cell.settings, cell.workload
+    model = deployment.model or campaign.model
+    missing = {
+        "model": not model,
+        "hardware": not campaign.hardware,
+        "engine": not deployment.engine,
+    }
+    if lacking := [name for name, lacks in missing.items() if lacks]:
+        raise PlanError(
+            f"cell {cell.key} has no {' and no '.join(lacking)}",
+            where=campaign.name,
+            cure="a plan needs the model, the hardware (8xH200) and the engine with its version",
+        )
+    return plan_deployment(
+        load_model(str(model)),
+        parse_hardware(str(campaign.hardware)),
+        str(deployment.engine),
+        settings=deployment.settings,
+        env=deployment.env,
+        input_tokens=workload.input_tokens,
+        output_tokens=workload.output_tokens,
+    )
+
+
+def sum_gpu_hours(plans: Sequence[CellPlan]) -> float:
+    """Device hours of all feasible cells; a lower bound, for starts are not counted."""
+    return sum(entry.gpu_hours for entry in plans if entry.is_feasible)
+
+
+def _plan_or_reason(campaign: Campaign, cell: Cell) -> CellPlan:
+    try:
+        return CellPlan(cell, plan_cell(campaign, cell))
+    except PlanError as missing:
+        return CellPlan(cell, None, missing.what)
