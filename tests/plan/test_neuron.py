@@ -86,6 +86,31 @@ def test_every_core_keeps_the_heads_it_needs(*, heads: int, kv_heads: int, cores
     assert kept >= 1
 
 
+CARD = [256, 512, 1024, 2048, 4096, 8192, 16384]
+BLOCK_KERNEL = {"attn_block_tkg_nki_kernel_enabled": True, "qkv_kernel_enabled": True}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "seqs", "cores", "blocks", "override"),
+    [
+        (16_384, 1, 64, 0,
+         {KERNEL: True, "context_encoding_buckets": CARD, "token_generation_buckets": CARD}),
+        (16_384, 8, 32, 0,
+         {KERNEL: True, "context_encoding_buckets": CARD, "token_generation_buckets": CARD}),
+        (8192, 4, 64, 2048,
+         BLOCK_KERNEL | {"context_encoding_buckets": CARD[1:6], "prefix_buckets": CARD[1:4],
+                         "token_generation_buckets": CARD[1:6]}),
+    ],
+)  # fmt: skip
+def test_the_recipes_of_the_aws_documentation_fit(
+    *, tokens: int, seqs: int, cores: int, blocks: int, override: dict[str, Any]
+) -> None:
+    """Two of the Llama-3.3-70B model card, one of the prefix caching tutorial (SDK 2.28)."""
+    settings = {"tensor_parallel_size": cores} | (cached(blocks) if blocks else {})
+    plan = plan_llama(tokens, seqs, settings=settings, override=override)
+    assert plan.verdict == f"fits({seqs})"
+
+
 def test_sbuf_row_and_the_length_it_allows() -> None:
     plan = plan_llama(131_072, override={KERNEL: True})
     assert plan.verdict == "compile_fail"
@@ -157,7 +182,7 @@ def test_a_newer_kernel_works_in_tiles() -> None:
         (65_536, 16, {}, "start_fail", "max_num_seqs"),
         (8192, 4, {"settings": cached(20_000)}, "start_fail", "num_gpu_blocks_override"),
         (16_384, 4, {"settings": cached(2048)},
-         "risk_oom_outside_budget", "context_encoding_buckets"),
+         "risk_oom_outside_budget", "override_neuron_config"),
         (8192, 1, {"input_tokens": 9000}, "request_too_long", "max_model_len"),
         (8192, 1, {"additional": {"max_prompt_length": 4096}, "input_tokens": 5000},
          "request_too_long", "context_encoding_buckets"),

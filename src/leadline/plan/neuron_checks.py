@@ -281,4 +281,4 @@ def _fewer_graphs(settings: NeuronSettings, memory: NeuronMemory) -> tuple[str, 
     pruned = prune_buckets(settings.buckets, most)
     if pruned is None:
         return "max_num_seqs", "lower", f"{settings.max_seqs // 2 or 1}, with fewer blocks"
-    return "context_encoding_buckets", "set", f"{show_buckets(pruned)} ({pruned.graphs} graphs)"
+    return "override_neuron_config", "set", f"{show_buckets(pruned)} ({pruned.graphs} graphs)"

@@ -14,7 +14,7 @@ from leadline.errors import PlanError
 from leadline.plan.architecture import Attention, Model
 from leadline.plan.hardware import Device, Hardware
 from leadline.plan.ledger import Term, make_term, spread_bytes
-from leadline.plan.neuron_rules import find_rule
+from leadline.plan.neuron_rules import Rule, find_rule
 from leadline.plan.neuron_settings import NeuronSettings
 from leadline.plan.vllm import Measured
 from leadline.plan.weights import Shards, rank_weight_bytes
@@ -124,7 +124,7 @@ def plan_neuron_memory(
         pool_bytes=settings.blocks * settings.block_tokens * token_bytes,
         graphs=settings.buckets.graphs,
         left_bytes=left,
-        terms=(*fixed, _graph_term(settings.buckets.graphs)),
+        terms=(*fixed, graph_term(find_rule("graph_memory"), settings.buckets.graphs)),
     )
 
 
@@ -164,8 +164,8 @@ def _cached_terms(settings: NeuronSettings, token_bytes: int) -> Iterator[Term]:
         )
 
 
-def _graph_term(graphs: int) -> Term:
-    rule = find_rule("graph_memory")
+def graph_term(rule: Rule, graphs: int) -> Term:
+    """What the loaded graphs take, between the two ends of the rule's constant."""
     least, most = rule["least_graph_mib"], rule["most_graph_mib"]
     return make_term(
         "compiled graphs",

@@ -14,7 +14,7 @@ from leadline.plan.hardware import Device, Hardware
 from leadline.plan.ledger import make_term
 from leadline.plan.neuron_buckets import double_buckets
 from leadline.plan.neuron_checks import check_cores, check_trained_context
-from leadline.plan.neuron_memory import NeuronMemory, count_token_bytes, weight_term
+from leadline.plan.neuron_memory import NeuronMemory, count_token_bytes, graph_term, weight_term
 from leadline.plan.neuron_rules import NeuronRelease, find_rule
 from leadline.plan.neuron_settings import is_on, read_core_size, read_mapping, spell_option
 from leadline.plan.releases import find_vllm_release
@@ -108,7 +108,7 @@ def plan_native_memory(
     model: Model, device: Device, settings: NativeSettings, known: Measured
 ) -> NeuronMemory:
     """KV cache: what the weights leave of the budget, and at most a fixed share of it."""
-    rule, graphs = find_rule("native"), find_rule("native_graph_memory")
+    rule = find_rule("native")
     token_bytes = count_token_bytes(model, settings.tensor, settings.kv_element_bytes)
     weights = weight_term(model, settings.tensor, known)
     budget = int(device.memory_bytes * settings.utilization)
@@ -124,15 +124,6 @@ def plan_native_memory(
         formula=f"min(budget - weights, {settings.kv_fraction:g} x budget)",
         source=rule.source,
     )
-    loaded = make_term(
-        "compiled graphs",
-        settings.graphs * graphs["graph_mib"] * 2**20,
-        kind=graphs.kind,
-        formula=f"{settings.graphs} graphs x {graphs['graph_mib']} MiB",
-        source=graphs.source,
-        inside=False,
-        uncertainty_bytes=settings.graphs * graphs["spread_mib"] * 2**20,
-    )
     left = device.memory_bytes - int((weights.gib + pool.gib) * GIB)
     return NeuronMemory(
         core_bytes=device.memory_bytes,
@@ -140,7 +131,7 @@ def plan_native_memory(
         pool_bytes=int(pool.gib * GIB),
         graphs=settings.graphs,
         left_bytes=left,
-        terms=(weights, pool, loaded),
+        terms=(weights, pool, graph_term(find_rule("native_graph_memory"), settings.graphs)),
     )
 
 
