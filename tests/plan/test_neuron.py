@@ -271,6 +271,11 @@ def test_logical_cores_of_one_physical_core() -> None:
         plan_llama(8192, env={"NEURON_LOGICAL_NC_CONFIG": "3"})
 
 
+def test_other_hardware_is_refused() -> None:
+    with pytest.raises(PlanError, match="H200"):
+        plan_llama(8192, hardware="8xH200", settings={"tensor_parallel_size": 8})
+
+
 def test_latent_attention_is_refused() -> None:
     model = load_model("deepseek-ai/DeepSeek-V2-Lite-Chat")
     with pytest.raises(PlanError, match="latent"):

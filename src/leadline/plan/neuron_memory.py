@@ -40,13 +40,19 @@ class NeuronMemory:
         return self.left_bytes / self.graphs
 
     @property
+    def weights_bytes(self) -> int:
+        return self._find("weights")
+
+    @property
     def margin_bytes(self) -> int:
-        graphs = next(term.gib for term in self.terms if term.name == "compiled graphs")
-        return self.left_bytes - int(graphs * GIB)
+        return self.left_bytes - self._find("compiled graphs")
 
     @property
     def uncertainty_bytes(self) -> int:
         return spread_bytes(list(self.terms))
+
+    def _find(self, name: str) -> int:
+        return int(next(term.gib for term in self.terms if term.name == name) * GIB)
 
 
 def split_cores(hardware: Hardware, core_size: int) -> Hardware:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
+from leadline.errors import PlanError
 from leadline.plan.architecture import Model
 from leadline.plan.durations import plan_time
 from leadline.plan.hardware import Hardware
@@ -66,6 +67,7 @@ def plan_neuron(
     known: Measured,
 ) -> Plan:
     release = find_neuron_release(version)
+    _refuse_others(hardware)
     answer_generation = _answer_native if release.generation > 1 else _answer_first
     answer = answer_generation(model, hardware, release, given=given, env=env, known=known)
     limits = _limits(model, answer, request)
@@ -100,6 +102,15 @@ def plan_neuron(
     )
 
 
+def _refuse_others(hardware: Hardware) -> None:
+    if hardware.device.vendor != "neuron":
+        raise PlanError(
+            f"vLLM on Neuron does not run on {hardware.device.name}",
+            where="hardware",
+            cure="plan trn1.32xlarge, trn2.48xlarge or 4xtrn3-core, or another engine",
+        )
+
+
 def _answer_first(
     model: Model,
     hardware: Hardware,
@@ -119,7 +130,9 @@ def _answer_first(
         findings=tuple(check_neuron(model, cores, settings, release, memory)),
         notes=tuple(note_neuron(model, cores.device, settings, release)),
         prompt_tokens=min(settings.max_prompt_tokens, settings.buckets.context[-1]),
-        startable_tokens=_longest_startable(model, cores, settings, release, known),
+        startable_tokens=_longest_startable(
+            model, cores, settings, release, Measured(weights_bytes=memory.weights_bytes)
+        ),
         budget_bytes=memory.core_bytes,
         kv_kind="derived",
     )
@@ -235,7 +248,7 @@ def _memory(answer: _Answer) -> Memory:
     return Memory(
         device_gib=memory.core_bytes / GIB,
         budget_gib=answer.budget_bytes / GIB,
-        weights_gib=next(term.gib for term in memory.terms if term.name == "weights"),
+        weights_gib=memory.weights_bytes / GIB,
         margin_gib=memory.margin_bytes / GIB,
         uncertainty_gib=memory.uncertainty_bytes / GIB,
         terms=memory.terms,
