@@ -111,7 +111,17 @@ def test_the_recipes_of_the_aws_documentation_fit(
     assert plan.verdict == f"fits({seqs})"
 
 
+def test_weights_alone_without_the_copies() -> None:
+    """70.6 B parameters of 2 bytes over 64 cores; the copied KV projections are the rest."""
+    plan = plan_llama(16384)
+    alone_gib = 2 * plan.parameters / 64 / 2**30
+    assert alone_gib == pytest.approx(2.05, abs=0.01)
+    copies_gib = 7 * 2 * 80 * 8192 * 8 * 128 * 2 / 64 / 2**30
+    assert plan.memory.weights_gib == pytest.approx(alone_gib + copies_gib, abs=0.005)
+
+
 def test_sbuf_row_and_the_length_it_allows() -> None:
+    assert parse_hardware("trn2.48xlarge").device.sbuf_bytes_per_partition == 229_376
     plan = plan_llama(131_072, override={KERNEL: True})
     assert plan.verdict == "compile_fail"
     assert plan.binding is not None
@@ -218,6 +228,7 @@ def test_the_pruned_lists_of_the_cure_fit(tokens: int, seqs: int, blocks: int) -
         ({"override": {"kv_cache_quant": True}}, "kv_cache_quant has no effect"),
         ({"override": {"context_encoding_buckets": [640, 8192]}}, "without the flash kernel"),
         ({"settings": cached(256), "override": {"pa_block_size": 16}}, "not checked"),
+        ({"override": {"is_prefix_caching": True}}, "enable_prefix_caching is off"),
         ({"settings": {"swap_space": 4}}, "not looked at by the plan: swap_space"),
         ({"env": {"NEURON_COMPILED_ARTIFACTS": "artifacts"}}, "loaded as they are"),
         ({}, "SDK 2.28"),

@@ -1,7 +1,7 @@
 """The record of one kit beside our prediction, row by row, with how each is known.
 
-A row agrees by itself only where its mark is "first principles"; a calibrated constant has seen
-these rows, and a recorded rule is nothing but them.
+No row is a blind test: a calibrated constant has seen these rows, a recorded rule is nothing but
+them, and first principles apply only given that the kernel was on, which the errors told.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ _WORDS = {True: "pass", False: "fail"}
 
 
 class KitRow(NamedTuple):
-    """One row of the kit. ``kernel_off`` is the prediction without the token-generation kernel."""
+    """One row of the kit. ``kernel_off`` is the prediction without the token-generation kernel.
+
+    Where that differs, the mark says so: that the kernel was on is known from the error alone.
+    """
 
     table: str
     label: str
@@ -151,15 +154,16 @@ class _Reading(NamedTuple):
 
 
 def _answer(row: Mapping[str, Any]) -> KitRow:
-    reading = _read(row, kernel=bool(row.get("kernel")))
+    reading, kernel_off = _read(row, kernel=bool(row.get("kernel"))), _read(row, kernel=False)
     binding = reading.plan.binding
+    mark = MARKS["recorded" if "fixes" in row else reading.kind]
     return KitRow(
         table=row["table"],
         label=row["label"],
         seen=_WORDS[row["passed"]],
-        kernel_off=_read(row, kernel=False).predicted,
+        kernel_off=kernel_off.predicted,
         predicted=reading.predicted,
-        mark=MARKS["recorded" if "fixes" in row else reading.kind],
+        mark=mark if kernel_off.predicted == reading.predicted else f"{mark}, given the kernel",
         reason=reading.reason,
         cure=f"{binding.direction} {binding.flag}: {binding.amount}" if binding else "",
     )
@@ -173,7 +177,7 @@ def _probe(row: Mapping[str, Any]) -> Untried:
         turn=row["turn"],
         predicted=reading.predicted,
         mark=MARKS[reading.kind],
-        open="; ".join(reading.open) or "-",
+        open="; ".join((*reading.open, *([row["open"]] if "open" in row else []))) or "-",
         settings=shape_settings(row, kernel=kernel),
     )
 

@@ -86,6 +86,8 @@ def _note_overrides(settings: NeuronSettings, release: NeuronRelease) -> Iterato
     block = override.get("pa_block_size")
     if settings.prefix_caching and block is not None and int(block) != settings.block_tokens:
         yield f"pa_block_size {block} is not block_size {settings.block_tokens}, and not checked"
+    if is_on(override.get("is_prefix_caching")) and not settings.prefix_caching:
+        yield "is_prefix_caching is on, enable_prefix_caching is off: not checked, and wrong"
     if is_on(override.get("kv_cache_quant")) and release.kv_quant_key != "kv_cache_quant":
         yield f"kv_cache_quant has no effect since NxDI 0.8, use {release.kv_quant_key}"
 
