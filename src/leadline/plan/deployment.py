@@ -10,6 +10,7 @@ from typing import Any
 from leadline.errors import PlanError
 from leadline.plan.architecture import DTYPE_BYTES, Model, load_model
 from leadline.plan.hardware import Hardware, parse_hardware
+from leadline.plan.neuron_plan import plan_neuron
 from leadline.plan.quantization import ONLINE
 from leadline.plan.request import Request
 from leadline.plan.roofline import Probe
@@ -22,8 +23,8 @@ from leadline.units import GIB, parse_tokens
 DEFAULT_OUTPUT_TOKENS = 200
 """Of both kits' tests."""
 
-_PLANNERS = {"vllm": plan_vllm, "sglang": plan_sglang}
-_LENGTH_FLAGS = {"vllm": "max_model_len", "sglang": "context_length"}
+_PLANNERS = {"vllm": plan_vllm, "sglang": plan_sglang, "neuron": plan_neuron}
+_LENGTH_FLAGS = {"vllm": "max_model_len", "sglang": "context_length", "neuron": "max_model_len"}
 
 
 def plan_deployment(
@@ -44,7 +45,8 @@ def plan_deployment(
 ) -> Plan:
     """Plan one engine instance.
 
-    ``engine`` is ``vllm==0.12.0`` or ``sglang==0.5.6``; ``settings`` are its own options;
+    ``engine`` is ``vllm==0.12.0``, ``sglang==0.5.6`` or ``neuron==0.4.1`` (the plugin's version, or
+    vLLM's); ``settings`` are its own options;
     ``input_tokens`` None or "max" plans the longest prompt; ``available_kv_gib`` and
     ``weights_gib`` are per device, from the engine's log; ``probes`` are cold prefills of this
     deployment, (tokens, seconds); ``measured_prefill_s`` is a reported time to be audited.
@@ -80,7 +82,8 @@ def parse_engine(engine: str) -> tuple[str, str]:
         raise PlanError(
             f"{engine!r} is not an engine with its version",
             where="engine",
-            cure="write vllm==0.12.0 or sglang==0.5.6.post2; known: " + ", ".join(_PLANNERS),
+            cure="write vllm==0.12.0, sglang==0.5.6.post2 or neuron==0.4.1; known: "
+            + ", ".join(_PLANNERS),
         )
     return name, version
 
