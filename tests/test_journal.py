@@ -92,7 +92,7 @@ def test_runs_are_listed_oldest_first(tmp_path: Path) -> None:
         folder = tmp_path / name / stamp
         folder.mkdir(parents=True)
         write_whole(folder / "run.json", "{}")
-    assert [run.path.name for run in list_runs(tmp_path)] == [
+    assert [path.name for path in list_runs(tmp_path)] == [
         "20260101-0",
         "20260102-000000",
         "20260103-000000",

@@ -319,11 +319,10 @@ def test_an_unknown_key_gets_file_line_and_the_nearest_name(text: str, message: 
             "c.yaml:1: name: Input should be a valid string (given: 3)",
         ),
         (
-            "name: a\ndeployments: {x: {target: docker}}\n",
+            "name: a\ndeployments: {x: {target: cloud}}\n",
             (
-                "c.yaml:2: deployments.x.target: not a target; write process, or "
-                "http://HOST:PORT of "
-                "a running server"
+                "c.yaml:2: deployments.x.target: not a target; write process, docker, "
+                "kubernetes, or http://HOST:PORT"
             ),
         ),
         (

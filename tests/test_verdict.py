@@ -497,7 +497,7 @@ def test_facts_of_the_deployment_are_those_of_its_last_start(judge: Judge) -> No
 
 def test_judging_again_changes_nothing(judge: Judge, tmp_path: Path) -> None:
     verdict = judge(recording(answered(100)))
-    from leadline.journal import list_runs
+    from leadline.journal import Run, list_runs
 
-    (run,) = list_runs(tmp_path)
-    assert judge_run(run) == verdict
+    (path,) = list_runs(tmp_path)
+    assert judge_run(Run(path)) == verdict

@@ -73,7 +73,7 @@ def _begin(work: Work, *, resumed: bool) -> None:
     work.journal.event("run_resumed" if resumed else "run_started")
     if not resumed:
         work.journal.write("environment.json", _environment(work, deployments))
-    work.plans = {key: plan_local(item) for key, item in deployments.items()}
+    work.plans = {key: plan for key, item in deployments.items() if (plan := plan_local(item))}
     plans = {key: plan.model_dump() for key, plan in work.plans.items()}
     work.journal.write("plan.json", {"schema": PLAN_SCHEMA, "deployments": plans})
     owed = sum(len(work.owed_trials(cell)) for cell in work.campaign.cells())

@@ -12,12 +12,10 @@ from leadline.cli.terminal import console, echo_json
 from leadline.errors import SpecError
 
 if TYPE_CHECKING:
-    from leadline.campaign.planning import CellPlan, Probes
+    from leadline.plan.campaign_plans import CellPlan, Probes
 
 _SHOWN_CANDIDATES = 12
 _SHOWN_REASONS = 6
-_SHORTEST_PROMPT = 1024
-_CURVE_POINTS = 60
 
 
 @click.command()
@@ -89,38 +87,21 @@ def _plan_one(model: str, options: dict[str, Any], probes: Probes, *, as_json: b
         if options["price"] and found.time:
             click.echo(f"cost of one request: {found.time.gpu_hours * options['price']:.4g}")
     if options["html"]:
+        from leadline.plan.search import trace_concurrency
         from leadline.report.plan_page import write_plan_page
 
-        write_plan_page(
-            options["html"], found, _curve(model, options, found.limits.max_input_tokens)
+        curve = trace_concurrency(
+            model,
+            options["hardware"],
+            options["engine"],
+            **_settings(options),
+            output_tokens=read_tokens("--output-tokens", options["output_tokens"]),
+            available_kv_gib=options["available_kv_gib"],
+            weights_gib=options["weights_gib"],
         )
+        write_plan_page(options["html"], found, curve)
         click.echo(f"  {options['html']}", err=True)
     return 0 if found.binding is None else 1
-
-
-def _curve(model: str, options: dict[str, Any], longest: int) -> list[tuple[int, int]]:
-    """(prompt tokens, requests at once) from short prompts to the longest, evenly in the log."""
-    from leadline.plan.deployment import plan_deployment
-
-    shortest = min(_SHORTEST_PROMPT, max(1, longest))
-    steps = _CURVE_POINTS - 1
-    lengths = {round(shortest * (longest / shortest) ** (i / steps)) for i in range(steps + 1)}
-    return [
-        (tokens, found.limits.concurrent_requests)
-        for tokens in sorted(lengths)
-        for found in [
-            plan_deployment(
-                model,
-                options["hardware"],
-                options["engine"],
-                **_settings(options),
-                input_tokens=tokens,
-                output_tokens=read_tokens("--output-tokens", options["output_tokens"]),
-                available_kv_gib=options["available_kv_gib"],
-                weights_gib=options["weights_gib"],
-            )
-        ]
-    ]
 
 
 def _by_device(model: str, options: dict[str, Any], *, as_json: bool) -> int:
@@ -203,29 +184,31 @@ def _smallest(model: str, options: dict[str, Any], *, as_json: bool) -> int:
 
 
 def _plan_campaign(path: Path, probes: Probes, price: float | None, *, as_json: bool) -> int:
-    from leadline.campaign.planning import plan_cells
-    from leadline.report.plan_table import render_cells
+    from leadline.campaign.planning import plan_local
+    from leadline.plan.campaign_plans import plan_campaign, sum_gpu_hours
+    from leadline.report.plan_table import render_campaign
     from leadline.spec import read_campaign
 
-    plans = list(plan_cells(read_campaign(path), probes))
-    hours = sum(item.device_hours for item in plans)
-    cost = None if price is None else hours * price
+    plans = plan_campaign(read_campaign(path), probes=probes, plan_local=plan_local)
     if as_json:
-        cells = {p.cell.key: p.plan.model_dump(mode="json", by_alias=True) for p in plans}
+        hours = sum_gpu_hours(plans)
         echo_json(
-            {"schema": "leadline.plan/1", "cells": cells, "device_hours": hours, "cost": cost}
+            {
+                "schema": "leadline.plan/1",
+                "cells": {entry.cell.key: _cell(entry) for entry in plans},
+                "device_hours": hours,
+                "cost": None if price is None else hours * price,
+            }
         )
     else:
-        rows = [(p.cell.key, p.cell.workload.repeats, p.plan) for p in plans]
-        console().print(render_cells(rows, hours, cost))
-    return 0 if all(_fits(item) for item in plans) else 1
+        console().print(render_campaign(plans, price))
+    return 0 if all(entry.is_feasible for entry in plans) else 1
 
 
-def _fits(item: CellPlan) -> bool:
-    from leadline.plan.schema import Plan
-
-    found = item.plan
-    return found.binding is None if isinstance(found, Plan) else found.verdict != "infeasible"
+def _cell(entry: CellPlan) -> dict[str, Any]:
+    if entry.plan is None:
+        return {"verdict": "not_planned", "reason": entry.reason}
+    return entry.plan.model_dump(mode="json", by_alias=True)
 
 
 def _settings(options: dict[str, Any]) -> dict[str, Any]:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from leadline.errors import PlanError
 from leadline.plan.architecture import load_model
 from leadline.plan.deployment import plan_deployment
 from leadline.plan.hardware import parse_hardware
+from leadline.plan.local_memory import LocalPlan
 from leadline.plan.schema import Plan
-from leadline.spec import Campaign, Cell
+from leadline.spec import Campaign, Cell, Deployment
+
+Probes = Sequence[tuple[int, float]]
+"""(prompt tokens, seconds to the first token) of cold prompts on such a deployment."""
+
+PlanLocal = Callable[[Deployment], LocalPlan | None]
+"""Plans what runs on this machine; ``None`` for any other deployment."""
 
 
 @dataclass(frozen=True)
@@ -18,27 +25,36 @@ class CellPlan:
     """``plan`` is None where a cell cannot be planned; ``reason`` then says why."""
 
     cell: Cell
-    plan: Plan | None
+    plan: Plan | LocalPlan | None
     reason: str = ""
 
     @property
     def is_feasible(self) -> bool:
+        if isinstance(self.plan, LocalPlan):
+            return self.plan.verdict == "fits"
         return self.plan is not None and self.plan.binding is None
 
     @property
     def gpu_hours(self) -> float:
         """Device hours of the cell's repeats, one after the other; 0 where unknown."""
-        if self.plan is None or self.plan.time is None:
+        if not isinstance(self.plan, Plan) or self.plan.time is None:
             return 0.0
         return self.plan.time.gpu_hours * self.cell.workload.repeats
 
 
-def plan_campaign(campaign: Campaign) -> tuple[CellPlan, ...]:
+def plan_campaign(
+    campaign: Campaign, *, probes: Probes = (), plan_local: PlanLocal = lambda _: None
+) -> tuple[CellPlan, ...]:
     """One entry for each cell, in the campaign's order; what cannot be planned says why."""
-    return tuple(_plan_or_reason(campaign, cell) for cell in campaign.cells())
+    return tuple(
+        CellPlan(cell, local)
+        if (local := plan_local(cell.settings))
+        else _plan(campaign, cell, probes)
+        for cell in campaign.cells()
+    )
 
 
-def plan_cell(campaign: Campaign, cell: Cell) -> Plan:
+def plan_cell(campaign: Campaign, cell: Cell, probes: Probes = ()) -> Plan:
     """The plan of one cell. Raises ``PlanError`` where a fact is missing."""
     deployment, workload = cell.settings, cell.workload
     model = deployment.model or campaign.model
@@ -61,6 +77,7 @@ def plan_cell(campaign: Campaign, cell: Cell) -> Plan:
         env=deployment.env,
         input_tokens=workload.input_tokens,
         output_tokens=workload.output_tokens,
+        probes=probes,
     )
 
 
@@ -69,8 +86,8 @@ def sum_gpu_hours(plans: Sequence[CellPlan]) -> float:
     return sum(entry.gpu_hours for entry in plans if entry.is_feasible)
 
 
-def _plan_or_reason(campaign: Campaign, cell: Cell) -> CellPlan:
+def _plan(campaign: Campaign, cell: Cell, probes: Probes) -> CellPlan:
     try:
-        return CellPlan(cell, plan_cell(campaign, cell))
+        return CellPlan(cell, plan_cell(campaign, cell, probes))
     except PlanError as missing:
         return CellPlan(cell, None, missing.what)

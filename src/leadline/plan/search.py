@@ -130,6 +130,8 @@ def trace_concurrency(
     env: Mapping[str, str] | None = None,
     max_model_len: int | str | None = None,
     output_tokens: int = DEFAULT_OUTPUT_TOKENS,
+    available_kv_gib: float | None = None,
+    weights_gib: float | None = None,
 ) -> list[tuple[int, int]]:
     """(prompt tokens, requests at once) at doubling lengths up to the longest prompt."""
     found = model if isinstance(model, Model) else load_model(model)
@@ -144,6 +146,8 @@ def trace_concurrency(
             max_model_len=max_model_len,
             input_tokens=tokens,
             output_tokens=output_tokens,
+            available_kv_gib=available_kv_gib,
+            weights_gib=weights_gib,
         )
 
     longest = plan(None).limits.max_input_tokens

@@ -6,17 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
-import vl_convert
 
 from leadline.plan.schema import Plan
+from leadline.report.charts import render_svg
 
 _WIDTH, _BAR_HEIGHT, _CURVE_HEIGHT = 430, 26, 240
-_CONFIG: dict[str, Any] = {
-    "background": "white",
-    "font": "system-ui, Helvetica, Arial, sans-serif",
-    "view": {"stroke": None},
-    "title": {"anchor": "start", "fontSize": 13},
-}
 _PLACES = alt.Scale(
     domain=["in the engine's budget", "outside it", "left", "too much"],
     range=["#1f6feb", "#8b949e", "#dafbe1", "#c4314b"],
@@ -34,11 +28,15 @@ def draw_waterfall(plan: Plan) -> str:
             x=alt.X("start:Q", title="GiB of one device"),
             x2="end:Q",
             y=alt.Y("term:N", sort=order, title=None),
-            color=alt.Color("place:N", scale=_PLACES, title=None),
+            color=alt.Color(
+                "place:N", scale=_PLACES, title=None, legend=alt.Legend(orient="bottom")
+            ),
         )
-        .properties(title="Memory of one device", width=_WIDTH, height=_BAR_HEIGHT * len(rows))
+        .properties(
+            title="Memory of one device (predicted)", width=_WIDTH, height=_BAR_HEIGHT * len(rows)
+        )
     )
-    return _svg(bars)
+    return render_svg(bars)
 
 
 def waterfall_rows(plan: Plan) -> list[dict[str, Any]]:
@@ -65,11 +63,8 @@ def draw_concurrency(curve: Sequence[tuple[int, int]]) -> str:
             x=alt.X("tokens:Q", scale=alt.Scale(type="log"), title="prompt, tokens"),
             y=alt.Y("requests:Q", scale=alt.Scale(type="log"), title="requests at once"),
         )
-        .properties(title="Context against concurrency", width=_WIDTH, height=_CURVE_HEIGHT)
+        .properties(
+            title="Context against concurrency (predicted)", width=_WIDTH, height=_CURVE_HEIGHT
+        )
     )
-    return _svg(chart)
-
-
-def _svg(chart: alt.TopLevelMixin) -> str:
-    specification = {**chart.to_dict(validate=False), "config": _CONFIG}
-    return str(vl_convert.vegalite_to_svg(specification))
+    return render_svg(chart)

@@ -57,30 +57,47 @@ def render_contexts(rows: Sequence[tuple[str, Plan]]) -> Table:
     return table
 
 
-def render_campaign(plans: Sequence[CellPlan]) -> Table:
-    """One line for each cell: the verdict, the prompt, the expected time, the device hours."""
-    table = Table(title="Plan of every cell", title_justify="left")
-    table.add_column("Cell")
-    table.add_column("Verdict")
-    for title in ("Prompt", "At once", "Prefill", "Device hours"):
+def render_campaign(plans: Sequence[CellPlan], price: float | None = None) -> Group:
+    """One line for each cell: verdict, prompt, expected time, device hours; then the reasons.
+
+    ``price`` is that of a device hour.
+    """
+    table = Table(title="Plan of every cell", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("Cell", overflow="fold")
+    table.add_column("Verdict", overflow="fold")
+    for title in ("Prompt", "At once", "Prefill", "Time-out", "Device hours"):
         table.add_column(title, justify="right")
     for entry in plans:
         table.add_row(entry.cell.key, *_cell_line(entry))
-    table.add_section()
-    table.add_row("feasible cells", "", "", "", "", f"{sum_gpu_hours(plans):.3g}")
-    return table
+    hours = sum_gpu_hours(plans)
+    cost = "" if price is None else f", cost {hours * price:,.2f}"
+    total = Text(f"device hours of the cells that fit, all repeats: {hours:.3g}{cost}")
+    return Group(table, *(Text(line) for line in _reasons(plans)), total)
 
 
-def _cell_line(entry: CellPlan) -> Iterator[str]:
+def _cell_line(entry: CellPlan) -> Iterator[RenderableType]:
     plan = entry.plan
-    if plan is None:
-        yield f"not planned: {entry.reason}"
+    style = "green" if entry.is_feasible else "red"
+    yield Text(plan.verdict if plan else "not planned", style=style if plan else "yellow")
+    if not isinstance(plan, Plan):
         return
-    yield plan.verdict
     yield show_tokens(plan.limits.input_tokens)
     yield str(plan.limits.concurrent_requests)
     yield show_seconds(plan.time.prefill_s.expected) if plan.time else ""
+    yield show_seconds(plan.time.timeout_s) if plan.time else ""
     yield f"{entry.gpu_hours:.3g}" if entry.is_feasible else ""
+
+
+def _reasons(plans: Sequence[CellPlan]) -> Iterator[str]:
+    for entry in plans:
+        plan = entry.plan
+        if isinstance(plan, Plan) and plan.binding:
+            yield f"  {entry.cell.key}: {plan.binding.reason}; cure: {_cure(plan.binding)}"
+        elif isinstance(plan, LocalPlan) and plan.reason:
+            cure = f"; cure: {plan.remedy}" if plan.remedy else ""
+            yield f"  {entry.cell.key}: {plan.reason}{cure}"
+        elif entry.reason:
+            yield f"  {entry.cell.key}: {entry.reason}"
 
 
 def _headline(plan: Plan) -> Text:
@@ -203,26 +220,6 @@ def _pairs(title: str) -> Table:
     return table
 
 
-def render_cells(
-    rows: Sequence[tuple[str, int, Plan | LocalPlan]], device_hours: float, cost: float | None
-) -> Group:
-    """Every cell of a campaign: what fits, how long each trial takes, what all of it costs."""
-    table = Table(title="Plan of every cell", title_justify="left", box=box.SIMPLE_HEAD)
-    for title in ("Cell", "Verdict"):
-        table.add_column(title, overflow="fold")
-    for title in ("Prompt", "Longest", "Prefill", "Time-out"):
-        table.add_column(title, justify="right")
-    for key, _, plan in rows:
-        cells = _planned(plan) if isinstance(plan, Plan) else _local(plan)
-        table.add_row(key, *cells)
-    parts: list[RenderableType] = [table]
-    parts += [Text(f"  {line}", style="dim") for line in _reasons(rows)]
-    if device_hours:
-        price = "" if cost is None else f", cost {cost:,.2f}"
-        parts.append(Text(f"predicted device hours of all trials: {device_hours:.3g}{price}"))
-    return Group(*parts)
-
-
 def render_candidates(
     ranked: Sequence[Candidate], rejected: Sequence[Candidate], shown: int, reasons: int
 ) -> Group:
@@ -248,30 +245,3 @@ def render_candidates(
         reason = example.binding.reason if example.binding else "no room for one request"
         lines.append(Text(f"  {count} {verdict}, for example: {reason}"))
     return Group(table, *lines)
-
-
-def _planned(plan: Plan) -> list[RenderableType]:
-    style = "green" if plan.binding is None else "red"
-    time = plan.time
-    return [
-        Text(plan.verdict, style=style),
-        show_tokens(plan.limits.input_tokens),
-        show_tokens(plan.limits.max_input_tokens),
-        show_seconds(time.prefill_s.expected) if time else "",
-        show_seconds(time.timeout_s) if time else "",
-    ]
-
-
-def _local(plan: LocalPlan) -> list[RenderableType]:
-    style = {"fits": "green", "infeasible": "red"}.get(plan.verdict, "yellow")
-    window = show_tokens(plan.window_tokens) if plan.window_tokens else ""
-    return [Text(plan.verdict, style=style), "", window, "", ""]
-
-
-def _reasons(rows: Sequence[tuple[str, int, Plan | LocalPlan]]) -> Iterator[str]:
-    for key, _, plan in rows:
-        if isinstance(plan, LocalPlan) and plan.reason:
-            cure = f"; cure: {plan.remedy}" if plan.remedy else ""
-            yield f"{key}: {plan.reason}{cure}"
-        elif isinstance(plan, Plan) and plan.binding:
-            yield f"{key}: {plan.binding.reason}; cure: {_cure(plan.binding)}"
