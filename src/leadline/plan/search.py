@@ -165,8 +165,7 @@ def find_fewest_devices(
     max_model_len: int | str | None = None,
 ) -> Plan:
     """The plan with the smallest tensor-parallel size that fits the length at least once."""
-    name, _ = parse_engine(engine)
-    flag = "tp_size" if name == "sglang" else "tensor_parallel_size"
+    flag = tensor_parallel_flag(engine)
     devices = parse_hardware(hardware)
     found = model if isinstance(model, Model) else load_model(model)
     for ranks in range(1, devices.devices + 1):
@@ -181,6 +180,12 @@ def find_fewest_devices(
         where="search",
         cure="a shorter max_model_len, a smaller KV dtype, quantised weights, or more devices",
     )
+
+
+def tensor_parallel_flag(engine: str) -> str:
+    """The engine's own name of its tensor-parallel size."""
+    name, _ = parse_engine(engine)
+    return "tp_size" if name == "sglang" else "tensor_parallel_size"
 
 
 def find_lowest_utilization(

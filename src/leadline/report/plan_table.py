@@ -63,16 +63,22 @@ def render_campaign(plans: Sequence[CellPlan], price: float | None = None) -> Gr
     ``price`` is that of a device hour.
     """
     table = Table(title="Plan of every cell", title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("Cell", overflow="fold")
-    table.add_column("Verdict", overflow="fold")
-    for title in ("Prompt", "At once", "Prefill", "Time-out", "Device hours"):
+    table.add_column("Deployment", no_wrap=True)
+    table.add_column("Verdict", no_wrap=True)
+    for title in ("Prompt", "At once", "Prefill", "Time-out", "Hours"):
         table.add_column(title, justify="right")
     for entry in plans:
-        table.add_row(entry.cell.key, *_cell_line(entry))
+        table.add_row(_cell_name(entry), *_cell_line(entry))
     hours = sum_gpu_hours(plans)
     cost = "" if price is None else f", cost {hours * price:,.2f}"
     total = Text(f"device hours of the cells that fit, all repeats: {hours:.3g}{cost}")
     return Group(table, *(Text(line) for line in _reasons(plans)), total)
+
+
+def _cell_name(entry: CellPlan) -> str:
+    """The cell without its length, which has a column of its own."""
+    parts = entry.cell.key.split("/")
+    return "/".join(part for part in parts if not part.startswith("input_tokens="))
 
 
 def _cell_line(entry: CellPlan) -> Iterator[RenderableType]:
