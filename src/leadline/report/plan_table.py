@@ -89,9 +89,14 @@ def _cell_line(entry: CellPlan) -> Iterator[RenderableType]:
         return
     yield show_tokens(plan.limits.input_tokens)
     yield str(plan.limits.concurrent_requests)
-    yield show_seconds(plan.time.prefill_s.expected) if plan.time else ""
-    yield show_seconds(plan.time.timeout_s) if plan.time else ""
+    yield _short(plan.time.prefill_s.expected) if plan.time else ""
+    yield _short(plan.time.timeout_s) if plan.time else ""
     yield f"{entry.gpu_hours:.3g}" if entry.is_feasible else ""
+
+
+def _short(seconds: float) -> str:
+    """For narrow columns: long times in whole seconds."""
+    return f"{seconds:,.0f} s" if seconds >= 100 else show_seconds(seconds)  # noqa: PLR2004
 
 
 def _reasons(plans: Sequence[CellPlan]) -> Iterator[str]:
