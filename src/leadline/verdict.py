@@ -95,6 +95,12 @@ class DeploymentVerdict(_Result):
     """Longest prompt up to which every tested length is structurally sound."""
     effective_tokens: int | None
     """Longest prompt up to which the model's recall stays at 85.6 % or above (RULER)."""
+    recall_tested: bool
+    """Any needle was asked for; without one there is nothing to say of the model."""
+
+    @property
+    def started(self) -> bool:
+        return self.starts > 0
 
 
 class RunVerdict(_Result):
@@ -332,6 +338,7 @@ def _judge_deployment(key: str, cells: tuple[CellVerdict, ...], facts: _Facts) -
             [cell for cell in own if cell.recall],
             lambda cell: cell.recall is not None and cell.recall.share >= EFFECTIVE_RECALL,
         ),
+        recall_tested=any(cell.recall for cell in own),
     )
 
 

@@ -33,11 +33,11 @@ class DeploymentRun:
     async def run(self) -> None:
         """Every owed cell gets a result; nothing that happens here stops the campaign."""
         plan = self.work.plans.get(self.key)
-        for text in plan.warnings if plan else ():
-            self.work.journal.event("warning", deployment=self.key, text=text)
         if plan and plan.verdict == "infeasible" and not self.work.options.try_infeasible:
             self._rule_out(plan)
             return
+        for text in plan.warnings if plan else ():
+            self.work.journal.event("warning", deployment=self.key, text=text)
         while self._owed() or self._limits_owed():
             try:
                 async with self._up() as sender:

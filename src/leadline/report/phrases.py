@@ -106,6 +106,8 @@ def word_answer(trial: Trial) -> str:
 
 
 def qualified_sentence(item: DeploymentVerdict) -> str:
+    if not item.started:
+        return "Not started: nothing was tested."
     if item.qualified_tokens is None:
         return "The engine is not qualified at any tested length."
     return (
@@ -115,6 +117,8 @@ def qualified_sentence(item: DeploymentVerdict) -> str:
 
 
 def effective_sentence(item: DeploymentVerdict) -> str:
+    if not item.recall_tested:
+        return "No recall was measured."
     if item.effective_tokens is None:
         return "The model has no effective length: recall is below 85.6 % at the shortest tested."
     return (

@@ -33,10 +33,13 @@ _MARKS = {"pass": ("✓", "green"), "fail": ("✗", "bold red"), "unknown": ("?"
 
 
 def print_verdict(console: Console, verdict: RunVerdict) -> None:
+    console.print(Text(f"{verdict.campaign}  run {verdict.run_id}", style="bold"))
+    for item in verdict.deployments:
+        cells = [cell for cell in verdict.cells if cell.deployment == item.key]
+        console.print(_headline(item), _cells_table(cells), *_results(item), sep="\n")
+    console.print(Text(f"\nproofs: {', '.join(TRIAL_PROOFS)}; times: median [lowest, highest]"))
     console.print(
         Group(
-            _cells_table(verdict),
-            *(_deployment_lines(item) for item in verdict.deployments),
             *_finding_blocks(verdict),
             *(Text(f"! {text}", style="yellow") for text in verdict.warnings),
         )
@@ -52,26 +55,24 @@ def print_runs(console: Console, rows: list[dict[str, str]]) -> None:
     console.print(table)
 
 
-def _cells_table(verdict: RunVerdict) -> Table:
-    table = Table(
-        title=Text(f"{verdict.campaign}  run {verdict.run_id}", style="bold"),
-        title_justify="left",
-        caption=Text(f"proofs: {', '.join(TRIAL_PROOFS)}; times: median [lowest, highest]"),
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    several = len(verdict.deployments) > 1
-    if several:
-        table.add_column("deployment", overflow="fold")
+def _headline(item: DeploymentVerdict) -> Text:
+    text = Text(f"\n{item.key}", style="bold")
+    if not item.started:
+        return text.append("  not started", style="not bold yellow")
+    window = word_tokens(item.window_tokens) if item.window_tokens else "unknown window"
+    started = f", ready in {show_seconds(item.start_s)}" if item.start_s else ""
+    return text.append(f"  {item.engine}, {window}{started}", style="not bold default")
+
+
+def _cells_table(cells: list[CellVerdict]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("input", justify="right", no_wrap=True)
-    table.add_column("verdict", overflow="fold")
+    table.add_column("verdict", no_wrap=True)
     table.add_column("proofs", no_wrap=True)
-    for column in ("TTFT", "TPOT", "prefill", "recall"):
-        table.add_column(column, justify="right")
-    for cell in verdict.cells:
-        own = _cell_row(cell)
-        table.add_row(*([Text(cell.deployment), *own] if several else own))
+    for column in ("TTFT", "TPOT", "prefill\ntok/s", "recall"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for cell in cells:
+        table.add_row(*_cell_row(cell))
     return table
 
 
@@ -79,14 +80,13 @@ def _cell_row(cell: CellVerdict) -> list[RenderableType]:
     status = Text(cell.status, style=STATUS_STYLES[cell.status])
     if cell.cause:
         status.append(f" ({cell.cause})", style="default")
-    prefill = word_spread(cell.prefill_tokens_per_s, seconds=False, ranged=False)
     return [
         word_length(cell),
         status,
         _marks(cell),
         Text(word_spread(cell.ttft_s)),
         word_spread(cell.tpot_s, ranged=False),
-        prefill if prefill == NOTHING else f"{prefill} tok/s",
+        word_spread(cell.prefill_tokens_per_s, seconds=False, ranged=False),
         word_recall(cell.recall),
     ]
 
@@ -97,22 +97,19 @@ def _marks(cell: CellVerdict) -> Text:
     return Text.assemble(*marks)
 
 
-def _deployment_lines(item: DeploymentVerdict) -> Text:
+def _results(item: DeploymentVerdict) -> Iterator[Text]:
     """Two results, never mixed: what the engine serves, and how far the model's recall reaches."""
-    text = Text(f"\n{item.key}", style="bold")
-    window = word_tokens(item.window_tokens) if item.window_tokens else "unknown window"
-    started = f", ready in {show_seconds(item.start_s)}" if item.start_s else ""
-    text.append(f"  {item.engine or 'not started'}, {window}{started}\n", style="default")
-    text.append("  engine qualified up to        ", style="default")
-    text.append(f"{word_tokens(item.qualified_tokens)}\n", style="bold")
-    text.append("  model's effective length      ", style="default")
-    text.append(f"{word_tokens(item.effective_tokens)}", style="bold")
-    text.append("  (recall of 85.6 % or more at every tested length)\n", style="dim")
+    if not item.started:
+        return
+    yield Text.assemble("engine qualified up to    ", (word_tokens(item.qualified_tokens), "bold"))
+    if item.recall_tested:
+        yield Text.assemble(
+            "model's effective length  ",
+            (word_tokens(item.effective_tokens), "bold"),
+            ("  (recall of 85.6 % or more up to it)", "dim"),
+        )
     for proof in item.limits:
-        sign, style = _MARKS[proof.outcome]
-        text.append(f"  {sign} ", style=style)
-        text.append(f"{word_limit(proof.name)}: {proof.observed}\n", style="default")
-    return text
+        yield Text.assemble(_MARKS[proof.outcome], f" {word_limit(proof.name)}: {proof.observed}")
 
 
 def _finding_blocks(verdict: RunVerdict) -> Iterator[Text]:

@@ -53,6 +53,7 @@ def _deployment(item: DeploymentVerdict) -> dict[str, Any]:
         "window": phrases.word_tokens(item.window_tokens) if item.window_tokens else "unknown",
         "start": show_seconds(item.start_s) if item.start_s else NOTHING,
         "starts": item.starts,
+        "started": item.started,
         "qualified": phrases.qualified_sentence(item),
         "effective": phrases.effective_sentence(item),
         "limits": [
@@ -79,7 +80,11 @@ def _cell(cell: CellVerdict) -> dict[str, Any]:
         "e2e": phrases.word_spread(cell.e2e_s),
         "recall": phrases.word_recall(cell.recall),
         "interval": phrases.word_interval(cell.recall),
-        "gates": [_gate(gate.name, gate.limit, gate.value, gate.passed) for gate in cell.gates],
+        "gates": [
+            _gate(gate.name, gate.limit, gate.value, gate.passed)
+            for gate in cell.gates
+            if cell.trials
+        ],
     }
 
 

@@ -63,9 +63,9 @@ RULES = (
         code="START002",
         title="The model file does not exist",
         cause="model_missing",
-        explanation="The engine could not open the file that `model` names.",
+        explanation="The engine could not open the file that the deployment names.",
         check=_model_missing,
-        remedy=always("correct the path in `model`, or download the file"),
+        remedy=always("correct the path under model, or download the file"),
         source=_LLAMACPP,
     ),
     Rule(
