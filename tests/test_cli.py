@@ -120,8 +120,8 @@ workload: {{corpus: {corpus}}}
     [
         ({"engine": "vlm"}, "engine: unknown engine 'vlm'"),
         (
-            {"engine": "vllm"},
-            "deployments: Leadline vllm support covers running servers only so far",
+            {"engine": "sglang"},
+            "deployments: Leadline cannot start sglang itself yet, only talk to a running server",
         ),
         ({"engine": "vlm", "target": "'http://127.0.0.1:1'"}, "engine: unknown engine 'vlm'"),
         ({"settings": "{ctx_size: lots}"}, "settings.ctx_size: 'lots' is not a token count"),

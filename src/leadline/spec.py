@@ -62,6 +62,8 @@ class ProcessTarget(Frozen):
     kind: Literal["process"] = "process"
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
     """Default: a free port, chosen at each start."""
+    executable: str | None = None
+    """The engine's program, for example /opt/vllm/bin/vllm. Default: the one found on PATH."""
 
 
 class DockerTarget(Frozen):

@@ -43,6 +43,23 @@ VLLM_KV_TOO_SMALL = (
 VLLM_CORE_FAILED = (
     "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}"
 )
+VLLM_NO_KV = (
+    "ValueError: No available memory for the cache blocks. Try increasing "
+    "`gpu_memory_utilization` when initializing the engine."
+)
+VLLM_BEYOND_TRAINING = (
+    "  Value error, User-specified max_model_len (16384) is greater than the derived "
+    "max_model_len (max_position_embeddings=8192.0 or model_max_length=None in model's "
+    "config.json)."
+)
+VLLM_HEADS = (
+    "  Value error, Total number of attention heads (8) must be divisible by tensor parallel "
+    "size (3). [type=value_error]"
+)
+HUB_MISSING = (
+    "huggingface_hub.errors.LocalEntryNotFoundError: Cannot find an appropriate cached snapshot "
+    "folder for the specified revision on the local disk."
+)
 PROGRESS = "0.01.257.918 I cmn          init: llama threadpool init, n_threads = 2"
 
 VLLM_TOO_LONG = (
@@ -81,6 +98,11 @@ CASES = [
     ("START007", "engine_missing", exited(NO_MODULE)),
     ("START008", "start_timeout", Evidence(start_cause="timeout", log=(PROGRESS,))),
     ("START008", "start_timeout", Evidence(start_cause="timeout")),
+    ("START010", "oom", exited(VLLM_KV_TOO_SMALL, VLLM_CORE_FAILED)),
+    ("START011", "oom", exited(VLLM_NO_KV, VLLM_CORE_FAILED)),
+    ("START012", "exceeds_trained_context", exited(VLLM_BEYOND_TRAINING)),
+    ("START013", "invalid_parallelism", exited(VLLM_HEADS)),
+    ("START014", "model_missing", exited(HUB_MISSING)),
     ("RUN001", "crashed", failed("disconnected", GONE, exit_status="killed by SIGKILL")),
     ("RUN001", "crashed", failed("unreachable", "refused", exit_status="exit code 139")),
     ("RUN002", "too_long", failed("refused", VLLM_TOO_LONG)),
@@ -182,7 +204,17 @@ def test_old_lines_of_the_start_do_not_explain_a_later_request(old_line: str) ->
     assert explain(evidence).code == "RUN003"
 
 
-@pytest.mark.parametrize("line", [VLLM_KV_TOO_SMALL, VLLM_CORE_FAILED])
+@pytest.mark.parametrize(
+    ("available", "remedy"),
+    [("the estimated maximum model length is 46592.", "lower max_model_len to at most 46,592, or")],
+)
+def test_a_pool_too_small_names_the_window_that_fits(available: str, remedy: str) -> None:
+    finding = explain(exited(f"{VLLM_KV_TOO_SMALL} Based on the available memory, {available}"))
+    assert finding.remedy.startswith(remedy)
+    assert explain(exited(VLLM_KV_TOO_SMALL)).remedy.startswith("lower max_model_len, or raise")
+
+
+@pytest.mark.parametrize("line", [VLLM_CORE_FAILED])
 def test_what_no_rule_knows_stays_unknown(line: str) -> None:
     finding = explain(exited("INFO loading", line, "INFO goodbye"))
     assert (finding.code, finding.cause) == ("UNKNOWN", "start_failed")

@@ -75,12 +75,19 @@ def plan_launch(deployment: Deployment, port: int) -> Launch:
     engine = load_engine(deployment.engine_name or "")
     if engine.launch is None:
         raise SpecError(
-            f"Leadline {engine.name} support covers running servers only so far",
+            f"Leadline cannot start {engine.name} itself yet, only talk to a running server",
             where="deployments",
             cure="start it yourself and give its address as target: http://HOST:PORT",
         )
-    request = LaunchRequest(deployment.model or "", port, deployment.settings, deployment.env)
-    return engine.launch(request)
+    return engine.launch(
+        LaunchRequest(
+            deployment.model or "",
+            port,
+            deployment.settings,
+            deployment.env,
+            deployment.target.executable,
+        )
+    )
 
 
 def require_endpoint(deployment: Deployment, target: EndpointTarget) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from leadline.records import Failure, Finding
 
+_LINE_CHARS = 400
+
 Quote = tuple[str, ...]
 """Lines of evidence, word for word; empty when the rule does not apply."""
 
@@ -26,9 +28,11 @@ class Evidence:
     window_tokens: int | None = None
 
     def log_lines(self, pattern: str) -> Quote:
-        """The log lines that match, at most three."""
+        """The log lines that match, at most three; an endless one is cut, and shows it."""
         found = [line for line in self.log if re.search(pattern, line, re.IGNORECASE)]
-        return tuple(found[:3])
+        return tuple(
+            line if len(line) <= _LINE_CHARS else f"{line[:_LINE_CHARS]}…" for line in found[:3]
+        )
 
 
 @dataclass(frozen=True)

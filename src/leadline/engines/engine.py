@@ -41,6 +41,8 @@ class LaunchRequest:
     port: int
     settings: Mapping[str, Any]
     env: Mapping[str, str]
+    executable: str | None = None
+    """The program to start, where it is not the one found on PATH."""
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,73 @@
-"""vLLM's OpenAI server, as far as talking to a running one needs."""
+"""vLLM's OpenAI server: ``vllm serve`` as a process, and what a running one answers."""
 
 from __future__ import annotations
 
-from leadline.engines.engine import Engine, TokenizeRoute
+from typing import Any
+
+from leadline.engines.command import write_options
+from leadline.engines.engine import Engine, LaunchRequest, TokenizeRoute
+from leadline.errors import SpecError
+from leadline.launch import Launch
+from leadline.units import parse_tokens
+
+_WINDOW = "max_model_len"
+_OURS = {
+    "host": "servers are bound to 127.0.0.1",
+    "port": "give target.port",
+    "model": "give model",
+    "served_model_name": "the model is served under the last part of its name",
+}
+# No usage reports, and no rendezvous over the machine's public address.
+_ENV = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_HOST_IP": "127.0.0.1"}
+# Log lines of 0.12.0 and 0.32.0, in the order of a start.
+_PHASES = (
+    ("Resolved architecture", "reading the model's config"),
+    ("Initializing a V1 LLM engine", "starting the engine core"),
+    ("Starting to load model", "loading the weights"),
+    ("Loading weights took", "profiling memory"),
+    ("KV cache size", "allocating the KV cache"),
+    ("Warming up model", "compiling"),
+    ("Capturing CUDA graph", "capturing CUDA graphs"),
+    ("init engine", "starting to listen"),
+)
+
+
+def _launch(request: LaunchRequest) -> Launch:
+    """Settings are the options of ``vllm serve``, written with underscores."""
+    served = request.model.rstrip("/").rsplit("/", 1)[-1]
+    options = write_options(_exact_window(dict(request.settings)), _OURS, negate=True)
+    return Launch(
+        argv=(
+            request.executable or "vllm",
+            *("serve", request.model),
+            *("--served-model-name", served),
+            *("--host", "127.0.0.1", "--port", str(request.port)),
+            *options,
+        ),
+        port=request.port,
+        served_model=served,
+        env={**_ENV, **request.env},
+        phases=_PHASES,
+    )
+
+
+def _exact_window(settings: dict[str, Any]) -> dict[str, Any]:
+    """``2M`` as 2097152, so that no release can read the suffix another way."""
+    window = settings.get(_WINDOW)
+    if window is None or window in ("auto", -1):
+        return settings
+    try:
+        return settings | {_WINDOW: parse_tokens(window)}
+    except ValueError as error:
+        raise SpecError(str(error), where=f"settings.{_WINDOW}", cure="write 8192 or 2M") from None
+
 
 VLLM = Engine(
     name="vllm",
     source="vLLM 0.12.0 and 0.32.0 on CPU, answers recorded",
+    launch=_launch,
     signature_path="/version",
-    window_setting="max_model_len",
+    window_setting=_WINDOW,
     tokenize=(
         TokenizeRoute(
             "/tokenize", "prompt", "tokens", {"add_special_tokens": False}, model_field="model"

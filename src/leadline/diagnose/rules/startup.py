@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from leadline.diagnose.rule import Evidence, Quote, Rule, always
 
 _LLAMACPP = "llama.cpp server, log recorded from xllamacpp 2026.10.11549"
@@ -34,6 +36,40 @@ def _killed_at_start(evidence: Evidence) -> Quote:
 
 def _bad_option(evidence: Evidence) -> Quote:
     return evidence.log_lines(r"error: (unrecognized arguments|argument |invalid|the following)")
+
+
+def _pool_too_small(evidence: Evidence) -> Quote:
+    return evidence.log_lines(r"To serve at least one request with the model")[:1]
+
+
+def _fit_pool(evidence: Evidence) -> str:
+    """VLLM names the longest window itself; both directions help here."""
+    line = " ".join(_pool_too_small(evidence))
+    longest = re.search(r"estimated maximum model length is (\d+)", line)
+    lower = f" to at most {int(longest[1]):,}" if longest else ""
+    return (
+        f"lower max_model_len{lower}, or raise gpu_memory_utilization (on CPU: "
+        "VLLM_CPU_KVCACHE_SPACE)"
+    )
+
+
+def _no_pool_at_all(evidence: Evidence) -> Quote:
+    return evidence.log_lines(r"No available memory for the cache blocks")[:1]
+
+
+def _beyond_training(evidence: Evidence) -> Quote:
+    return evidence.log_lines(r"is greater than the derived max_model_len")[:1]
+
+
+def _indivisible(evidence: Evidence) -> Quote:
+    return evidence.log_lines(r"attention heads .* must be divisible by tensor parallel size")[:1]
+
+
+def _no_such_repository(evidence: Evidence) -> Quote:
+    return evidence.log_lines(
+        r"LocalEntryNotFoundError|RepositoryNotFoundError|GatedRepoError|"
+        r"is not a local folder and is not a valid model identifier"
+    )[:1]
 
 
 def _missing_module(evidence: Evidence) -> Quote:
@@ -101,6 +137,63 @@ RULES = (
             "ctx_size or free memory"
         ),
         source="Linux OOM killer sends SIGKILL",
+    ),
+    Rule(
+        code="START010",
+        title="The KV cache cannot hold one request of the whole window",
+        cause="oom",
+        explanation="vLLM refuses to start: its KV pool is smaller than max_model_len needs.",
+        check=_pool_too_small,
+        remedy=_fit_pool,
+        source="vLLM 0.12.0 and 0.32.0, start-up check of kv_cache_utils",
+    ),
+    Rule(
+        code="START011",
+        title="No memory is left for the KV cache",
+        cause="oom",
+        explanation="Weights and activations already exceed what the engine may take.",
+        check=_no_pool_at_all,
+        remedy=always(
+            "raise gpu_memory_utilization, lower max_num_seqs or "
+            "max_num_batched_tokens, or use more devices"
+        ),
+        source="vLLM, kv_cache_utils",
+    ),
+    Rule(
+        code="START012",
+        title="The window is longer than the model was trained for",
+        cause="exceeds_trained_context",
+        explanation="max_model_len exceeds what config.json allows.",
+        check=_beyond_training,
+        remedy=always(
+            "lower max_model_len to the length that the message names; "
+            "VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 overrides it and ends in wrong output or a "
+            "crash beyond the RoPE table"
+        ),
+        source="vLLM 0.12.0, ModelConfig; vllm issues 44286, 20904, 17924",
+    ),
+    Rule(
+        code="START013",
+        title="The tensor-parallel size does not divide the attention heads",
+        cause="invalid_parallelism",
+        explanation="Every rank must hold the same number of heads.",
+        check=_indivisible,
+        remedy=always(
+            "set tensor_parallel_size to a divisor of the number of heads that the message names"
+        ),
+        source="vLLM 0.12.0, VllmConfig",
+    ),
+    Rule(
+        code="START014",
+        title="The model is neither a folder nor to be had from the hub",
+        cause="model_missing",
+        explanation="There is no such folder here, and the hub did not give it: unknown, gated, or "
+        "not reachable.",
+        check=_no_such_repository,
+        remedy=always(
+            "correct model; for a gated one export HF_TOKEN; without network give a folder"
+        ),
+        source="huggingface_hub errors as vLLM 0.12.0 prints them",
     ),
     Rule(
         code="START006",
