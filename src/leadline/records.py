@@ -47,10 +47,14 @@ class Event(NamedTuple):
 class Clock(_Line):
     wall_start: str
     """UTC, ISO 8601."""
+    intended_ns: int | None = None
+    """When a load pattern wanted it sent, whatever else was going on."""
     start_ns: int
     """Just before the connection was opened; each request has its own."""
+    connected_ns: int | None = None
+    """TCP's handshake was begun, on a local connection also done; with TLS, its handshake too."""
     written_ns: int | None = None
-    """After the last byte of the request was handed over."""
+    """After the kernel took the last byte of the request."""
     headers_ns: int | None = None
     end_ns: int
 

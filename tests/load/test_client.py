@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-import aiohttp
 import orjson
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.factory import make_record
@@ -28,12 +29,12 @@ from tests.fake_server import (
 from leadline.deploy.process import free_port
 from leadline.engines.engine import load_engine
 from leadline.launch import Endpoint
-from leadline.load import client as module
+from leadline.load import dial
+from leadline.load.answer import read_events
 from leadline.load.client import (
     ROUTES,
     Patience,
     error_text,
-    open_session,
     request_body,
     stream_completion,
 )
@@ -51,22 +52,20 @@ PROMPT = Prompt(ids=[5, 6, 7], corpus_start=0, needles=(), text="deep blue sea")
 async def exchange_with(
     server: FakeServer, patience: Patience = PATIENT, engine: Any = VLLM, **options: Any
 ) -> Exchange:
-    async with serving(server), open_session() as session:
+    async with serving(server):
         endpoint = Endpoint(server.url, "tiny", {"Authorization": "Bearer key"})
         body = request_body(endpoint, engine, PROMPT, 9, form="ids", cold=True, salt="pepper")
-        return await stream_completion(
-            session, endpoint, engine, ROUTES["ids"], body, patience, **options
-        )
+        return await stream_completion(endpoint, engine, ROUTES["ids"], body, patience, **options)
 
 
 def ask(*script: Step, patience: Patience = PATIENT, engine: Any = VLLM) -> Exchange:
-    return asyncio.run(exchange_with(FakeServer(script), patience, engine))
+    return uvloop.run(exchange_with(FakeServer(script), patience, engine))
 
 
 async def send_body(
-    session: Any, endpoint: Endpoint, body: bytes = b"{}", patience: Patience = PATIENT
+    endpoint: Endpoint, body: bytes = b"{}", patience: Patience = PATIENT
 ) -> Exchange:
-    return await stream_completion(session, endpoint, VLLM, ROUTES["ids"], body, patience)
+    return await stream_completion(endpoint, VLLM, ROUTES["ids"], body, patience)
 
 
 def problem(exchange: Exchange) -> tuple[str, str]:
@@ -147,7 +146,7 @@ def test_text_and_chat_travel_as_text_on_the_route_of_their_form() -> None:
 
 def test_the_request_reaches_the_server_with_its_credentials() -> None:
     server = FakeServer([token("a", 1, "length"), usage(3, 1), DONE])
-    asyncio.run(exchange_with(server))
+    uvloop.run(exchange_with(server))
     assert server.bodies[0]["prompt"] == [5, 6, 7]
     assert server.headers[0]["Authorization"] == "Bearer key"
     assert server.headers[0]["Content-Type"] == "application/json"
@@ -157,13 +156,13 @@ def test_a_body_of_many_megabytes_is_sent_without_a_warning() -> None:
     server = FakeServer([token("a", 1, "length"), usage(700_000, 1), DONE])
 
     async def send() -> Exchange:
-        async with serving(server), open_session() as session:
+        async with serving(server):
             endpoint = Endpoint(server.url, "tiny")
             prompt = Prompt(ids=[123_456] * 700_000, corpus_start=0, needles=())
             body = request_body(endpoint, VLLM, prompt, 1, form="ids", cold=True, salt="s")
-            return await send_body(session, endpoint, body)
+            return await send_body(endpoint, body)
 
-    exchange = asyncio.run(send())
+    exchange = uvloop.run(send())
     assert exchange.failure is None
     assert len(server.bodies[0]["prompt"]) == 700_000
     clock = exchange.clock
@@ -200,7 +199,7 @@ def test_several_tokens_in_one_chunk_are_several_events_of_one_tick() -> None:
 def test_an_event_split_over_chunks_has_the_tick_of_its_end(at: int) -> None:
     event = token("whole", 1)
     server = FakeServer([event[:at], 0.03, event[at:], token("", 1, "stop"), usage(3, 1), DONE])
-    exchange = asyncio.run(exchange_with(server))
+    exchange = uvloop.run(exchange_with(server))
     assert exchange.text == "whole"
     # The line is complete with its first line end.
     completing = server.sent[0 if at == -1 else 1][0]
@@ -283,7 +282,7 @@ def test_however_the_stream_is_cut_into_chunks_the_events_are_the_same(data: st.
     cuts = sorted(data.draw(st.sets(st.integers(1, len(stream) - 1), max_size=12)))
     bounds = [0, *cuts, len(stream)]
     chunks = [(n, stream[a:b]) for n, (a, b) in enumerate(pairwise(bounds))]
-    answer = module._read_events(chunks, VLLM)
+    answer = read_events(chunks, VLLM)
     assert [(event.text, event.completion_tokens) for event in answer.events] == [
         ("ä", 1),
         ("b\n", 2),
@@ -317,7 +316,7 @@ def test_times_agree_with_the_send_log_of_the_server() -> None:
     for number, pause in enumerate(pauses, start=1):
         script += [pause, token("x", number, "length" if number == len(pauses) else None)]
     server = FakeServer([*script, usage(3, 4), DONE])
-    exchange = asyncio.run(exchange_with(server))
+    exchange = uvloop.run(exchange_with(server))
     measures = measure(exchange)
     sent = [tick for tick, piece in server.sent if b'"text"' in piece]
     assert len(exchange.events) == len(sent) == 4
@@ -336,7 +335,7 @@ def test_every_chunk_with_an_event_is_told_as_it_comes() -> None:
     server = FakeServer(
         [b": ping\n\n", 0.01, token("a", 1), 0.01, token("b", 2, "stop"), 0.01, DONE]
     )
-    asyncio.run(exchange_with(server, on_chunk=told.append))
+    uvloop.run(exchange_with(server, on_chunk=told.append))
     assert told == [1, 2, 3]
 
 
@@ -367,16 +366,15 @@ async def ask_raw(words: bytes, patience: Patience) -> Exchange:
 
     listener = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]
-    async with open_session() as session:
-        endpoint = Endpoint(f"http://127.0.0.1:{port}", "m")
-        exchange = await send_body(session, endpoint, patience=patience)
+    endpoint = Endpoint(f"http://127.0.0.1:{port}", "m")
+    exchange = await send_body(endpoint, patience=patience)
     await over.wait()
     listener.close()
     return exchange
 
 
 def test_headers_that_never_come_are_a_timeout() -> None:
-    exchange = asyncio.run(ask_raw(b"", HASTY))
+    exchange = uvloop.run(ask_raw(b"", HASTY))
     assert problem(exchange) == ("timeout", "no first token within 0.05 s")
     assert exchange.status is None
 
@@ -544,52 +542,50 @@ def test_not_json_is_malformed_and_quoted() -> None:
     ],
 )
 def test_a_refusal_has_the_servers_own_words(status: int, body: Any, message: str) -> None:
-    exchange = asyncio.run(exchange_with(FakeServer(refusal=Answer(body, status))))
+    exchange = uvloop.run(exchange_with(FakeServer(refusal=Answer(body, status))))
     assert exchange.status == status
     assert problem(exchange) == ("refused", message)
     assert exchange.events == ()
 
 
 def test_a_refusal_that_echoes_the_prompt_is_shortened() -> None:
-    exchange = asyncio.run(exchange_with(FakeServer(refusal=Answer("x" * 100_000, 400))))
+    exchange = uvloop.run(exchange_with(FakeServer(refusal=Answer("x" * 100_000, 400))))
     assert len(problem(exchange)[1]) < 5000
 
 
 def test_a_web_page_instead_of_a_server_is_malformed() -> None:
     page = Answer("<!doctype html><title>Welcome to nginx!</title>")
-    exchange = asyncio.run(exchange_with(FakeServer(refusal=page)))
+    exchange = uvloop.run(exchange_with(FakeServer(refusal=page)))
     assert problem(exchange)[0] == "malformed"
 
 
 def test_a_refused_connection_is_unreachable() -> None:
     async def run() -> Exchange:
-        async with open_session() as session:
-            endpoint = Endpoint(f"http://127.0.0.1:{free_port()}", "m")
-            return await send_body(session, endpoint)
+        return await send_body(Endpoint(f"http://127.0.0.1:{free_port()}", "m"))
 
-    exchange = asyncio.run(run())
+    exchange = uvloop.run(run())
     kind, message = problem(exchange)
     assert kind == "unreachable"
     assert "Cannot connect to host 127.0.0.1" in message
     assert exchange.status is None
 
 
-def test_a_connection_that_is_never_made_is_unreachable_not_a_hang() -> None:
-    class Blackhole:
-        def post(self, *_: Any, **__: Any) -> Any:
-            raise aiohttp.ConnectionTimeoutError("Connection timeout to host http://10.0.0.1")
-
-    async def run() -> Exchange:
-        endpoint = Endpoint("http://10.0.0.1", "m")
-        session: Any = Blackhole()
-        return await send_body(session, endpoint)
-
-    expected = ("unreachable", "Connection timeout to host http://10.0.0.1")
-    assert problem(asyncio.run(run())) == expected
+def test_a_connection_that_is_never_made_is_unreachable_not_a_hang(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dial, "_CONNECT_S", 0.05)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        # One waits to be accepted; whoever comes after it is not answered.
+        with socket.create_connection(listener.getsockname()):
+            exchange = uvloop.run(send_body(Endpoint(url, "m")))
+    assert problem(exchange) == ("unreachable", f"Connection timeout to host {url}")
 
 
 def test_what_does_not_speak_http_is_a_failure_not_a_traceback() -> None:
-    exchange = asyncio.run(ask_raw(b"SSH-2.0-OpenSSH_9.2\r\n", PATIENT))
+    exchange = uvloop.run(ask_raw(b"SSH-2.0-OpenSSH_9.2\r\n", PATIENT))
     assert problem(exchange)[0] == "disconnected"
     assert exchange.status is None
 

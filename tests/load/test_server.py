@@ -12,8 +12,7 @@ from leadline.engines.engine import load_engine
 from leadline.errors import AccessError, EngineError, LeadlineError, LoadError
 from leadline.launch import Endpoint
 from leadline.load import server as module
-from leadline.load.client import open_session
-from leadline.load.server import Server
+from leadline.load.server import Server, open_session
 
 
 def ask(

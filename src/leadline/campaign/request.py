@@ -72,7 +72,6 @@ class Sender:
         )
         before = await self._counters()
         exchange = await stream_completion(
-            self.work.session,
             self.served.server.endpoint,
             self.served.engine,
             ROUTES[request.form],

@@ -14,7 +14,7 @@ from leadline.campaign.watch import Watcher
 from leadline.campaign.work import RunOptions, Work
 from leadline.engines.llamacpp import model_file
 from leadline.journal import Journal, Redactor, Run, create_run, find_unfinished
-from leadline.load.client import open_session
+from leadline.load.server import open_session
 from leadline.plan.local_memory import PLAN_SCHEMA
 from leadline.prompts.corpus import Corpus, load_corpus
 from leadline.spec import Campaign, Cell, Deployment, EndpointTarget, ProcessTarget

@@ -171,13 +171,16 @@ def _await(work: Coroutine[Any, Any, T]) -> T:
     """Run to the end; SIGTERM ends the work as safely as Ctrl-C does."""
     import asyncio
 
+    import uvloop
+
     async def until_signal() -> T:
         task = asyncio.ensure_future(work)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         return await task
 
     try:
-        return asyncio.run(until_signal())
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(until_signal())
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
 
@@ -229,8 +232,7 @@ async def _require_server(campaign: Campaign) -> None:
     """Reach the server before anything is written, so that a wrong address leaves no trace."""
     from leadline.campaign.serving import require_endpoint
     from leadline.deploy.endpoint import reach
-    from leadline.load.client import open_session
-    from leadline.load.server import Server
+    from leadline.load.server import Server, open_session
     from leadline.prompts.corpus import load_corpus
     from leadline.spec import EndpointTarget
 

@@ -22,6 +22,15 @@ _TOKENIZE_S = 120.0  # for a block of a million characters, on a busy machine
 _PROBE_TEXT = "The quick brown fox jumps over the lazy dog."
 
 
+def open_session() -> aiohttp.ClientSession:
+    """A session for questions, none of which is measured; each has its own time limit."""
+    return aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=30),
+        # A kept connection that the server closes while we pause would look like its failure.
+        connector=aiohttp.TCPConnector(limit=0, force_close=True),
+    )
+
+
 class Server:
     """A server and the means to ask it things."""
 

@@ -1,0 +1,175 @@
+"""What the bytes of a stream say: read after the clock has stopped.
+
+Whatever went wrong becomes part of the answer: a failed request is a result.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import orjson
+
+from leadline.engines.engine import Engine, pick
+from leadline.load.stream import EVENT, Stream
+from leadline.records import Clock, Event, Exchange, Failure, FailureKind
+
+_REFUSED = 300
+"""Redirects too: following one would be measured as the server's time."""
+# A long prompt makes a long line when a server echoes it in an error.
+_ERROR_BYTES = 4000
+
+# What chat and reasoning models send instead of a completion's ``text``.
+_DELTA_TEXTS = ("content", "reasoning_content", "reasoning")
+
+
+def read_exchange(stream: Stream, engine: Engine, intended_ns: int | None = None) -> Exchange:
+    """All that one stream holds; ``intended_ns`` is when it should have been sent."""
+    clock = Clock(
+        wall_start=stream.wall_start,
+        intended_ns=intended_ns,
+        start_ns=stream.start_ns,
+        connected_ns=stream.connected_ns,
+        written_ns=stream.written_ns,
+        headers_ns=stream.headers_ns,
+        end_ns=stream.end_ns,
+    )
+    failure = stream.failure
+    if failure is None and stream.status is not None and stream.status >= _REFUSED:
+        failure = _refusal(stream)
+    if stream.status is None or (failure and failure.kind == "refused"):
+        return Exchange(clock=clock, status=stream.status, failure=failure)
+    answer = read_events(stream.chunks, engine)
+    # Built without validation: every field is of our own making, and there are many events.
+    return Exchange.model_construct(
+        clock=clock,
+        status=stream.status,
+        events=tuple(answer.events),
+        finish_reason=answer.finish_reason,
+        usage=answer.usage,
+        server=answer.timings,
+        terminated=answer.terminated,
+        failure=failure or answer.problem(),
+    )
+
+
+def _refusal(stream: Stream) -> Failure:
+    text = b"".join(chunk for _, chunk in stream.chunks)[:_ERROR_BYTES].decode(errors="replace")
+    advice = "".join(f" ({name.title()}: {value})" for name, value in stream.headers.items())
+    return _failure("refused", f"HTTP {stream.status}: {error_text(text)}{advice}")
+
+
+def error_text(body: str) -> str:
+    """The message inside an error answer, in whichever of the usual places it stands."""
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return body.strip() or "(empty answer)"
+    for path in ("error.message", "message", "detail", "error"):
+        found = pick(parsed, path)
+        if isinstance(found, str):
+            return found
+    return body.strip()
+
+
+def read_events(chunks: list[tuple[int, bytes]], engine: Engine) -> Answer:
+    """Server-sent events: ``data:`` lines; comments and empty lines mean nothing here.
+
+    An event carries the tick of the chunk that completed its line.
+    """
+    answer = Answer(engine)
+    rest = b""
+    for t_ns, chunk in chunks:
+        lines = (rest + chunk if rest else chunk).split(b"\n")
+        rest = lines.pop()
+        for line in lines:
+            if line.startswith(EVENT):
+                answer.take(t_ns, line[len(EVENT) :].strip())
+    if rest.startswith(EVENT) and chunks:
+        answer.take(chunks[-1][0], rest[len(EVENT) :].strip())
+    return answer
+
+
+class Answer:
+    """What the events of one stream add up to."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.events: list[Event] = []
+        self.finish_reason: str | None = None
+        self.usage: dict[str, Any] | None = None
+        self.timings: dict[str, Any] | None = None
+        self.terminated = False
+        self.error: Failure | None = None
+        self._timings_path = engine.timings_path
+        self._count_path = engine.token_count_path
+
+    def problem(self) -> Failure | None:
+        if self.error:
+            return self.error
+        if not self.events:
+            return _failure("malformed", "the answer holds no event of a token stream")
+        if not self.terminated:
+            return _failure("disconnected", "the stream ended without its end marker")
+        return None
+
+    def take(self, t_ns: int, payload: bytes) -> None:
+        if payload == b"[DONE]":
+            self.terminated = True
+            return
+        try:
+            event = orjson.loads(payload)
+        except orjson.JSONDecodeError:
+            self.error = _failure("malformed", f"not JSON: {_show(payload)}")
+            return
+        if not isinstance(event, dict):
+            return
+        if event.get("error"):
+            message = error_text(payload[:_ERROR_BYTES].decode(errors="replace"))
+            self.error = _failure("stream_error", message)
+            return
+        try:
+            self._take_event(t_ns, event)
+        except TypeError:
+            self.error = _failure(
+                "malformed", f"not an event of the completions API: {_show(payload)}"
+            )
+
+    def _take_event(self, t_ns: int, event: dict[str, Any]) -> None:
+        if usage := _require(dict, event.get("usage")):
+            self.usage = usage
+        if self._timings_path:
+            self.timings = _require(dict, pick(event, self._timings_path)) or self.timings
+        choices = event.get("choices")
+        if not choices:
+            return
+        choice = choices[0] if isinstance(choices, list) else None
+        choice = choice if isinstance(choice, dict) else {}
+        if reason := _require(str, choice.get("finish_reason")):
+            self.finish_reason = reason
+        text = _require(str, choice.get("text") or _delta_text(choice)) or ""
+        count = pick(event, self._count_path) if self._count_path else None
+        self.events.append(Event(t_ns, text, count if isinstance(count, int) else None))
+
+
+def _delta_text(choice: dict[str, Any]) -> Any:
+    delta = choice.get("delta")
+    if not isinstance(delta, dict):
+        return None
+    return next((found for name in _DELTA_TEXTS if (found := delta.get(name))), None)
+
+
+T = TypeVar("T")
+
+
+def _require(kind: type[T], value: Any) -> T | None:
+    """The value if it is of that kind or absent; ``TypeError`` otherwise."""
+    if value is not None and not isinstance(value, kind):
+        raise TypeError
+    return value
+
+
+def _failure(kind: FailureKind, message: str) -> Failure:
+    return Failure(kind=kind, message=message)
+
+
+def _show(payload: bytes) -> str:
+    return payload[:200].decode(errors="replace")
