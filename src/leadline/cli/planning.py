@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -122,12 +123,13 @@ def _by_device(model: str, options: dict[str, Any], *, as_json: bool) -> int:
 
 def _search(model: str, options: dict[str, Any], *, as_json: bool) -> int:
     from leadline.plan.search import search_settings
-    from leadline.report.plan_table import render_candidates
+    from leadline.report.plan_table import render_candidates, render_search_speed
 
     if not options["input_tokens"]:
         raise SpecError(
             "a search needs --input-tokens", where="--search", cure="the prompt length to serve"
         )
+    started = perf_counter()
     ranked, rejected = search_settings(
         model,
         options["hardware"],
@@ -137,16 +139,19 @@ def _search(model: str, options: dict[str, Any], *, as_json: bool) -> int:
         fixed=read_pairs("--set", options["sets"]),
         env=read_pairs("--env", options["envs"]),
     )
+    seconds = perf_counter() - started
     if as_json:
         echo_json(
             {
                 "schema": "leadline.search/1",
+                "seconds": seconds,
                 "ranked": [_candidate(item) for item in ranked],
                 "rejected": [_candidate(item) for item in rejected],
             }
         )
     else:
         console().print(render_candidates(ranked, rejected, _SHOWN_CANDIDATES, _SHOWN_REASONS))
+        console().print(render_search_speed(len(ranked) + len(rejected), seconds))
     return 0 if ranked else 1
 
 

@@ -101,8 +101,10 @@ class Rope:
     width: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Model:
+    """Compared and hashed by identity: sums over its layers are remembered for each model."""
+
     name: str
     family: str
     engine_class: str

@@ -256,3 +256,11 @@ def render_candidates(
         reason = example.binding.reason if example.binding else "no room for one request"
         lines.append(Text(f"  {count} {verdict}, for example: {reason}"))
     return Group(table, *lines)
+
+
+def render_search_speed(candidates: int, seconds: float) -> Text:
+    return Text(
+        f"{candidates:,} candidates in {show_seconds(seconds)}: "
+        f"{candidates / seconds:,.0f} a second",
+        style="dim",
+    )
