@@ -213,7 +213,8 @@ def _on_stage(groups: tuple[Group, ...], layers: range) -> tuple[Group, ...]:
 
 
 def _group_size(groups: Sequence[Group]) -> int:
-    return max(len(group.layers) for group in groups)
+    """At least 1: a stage may have no layer at all, which is refused elsewhere."""
+    return max(1, *(len(group.layers) for group in groups))
 
 
 def _reach_blocks(reach: Reach, settings: PoolSettings, release: VllmRelease, tokens: int) -> int:
