@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from leadline.cli.options import find_run, json_option, read_pairs, read_tokens, runs_option
+from leadline.cli.options import (
+    check_number,
+    find_run,
+    json_option,
+    read_number,
+    read_pairs,
+    read_tokens,
+    runs_option,
+)
 from leadline.cli.terminal import console, echo_json
 from leadline.errors import SpecError
 
@@ -28,12 +36,20 @@ _SHOWN_REASONS = 6
 @click.option("--max-model-len", help="The context window, for example 8M.")
 @click.option("--input-tokens", help="Prompt length. Default: the longest that is possible.")
 @click.option("--output-tokens", default="200", show_default=True, help="Tokens to generate.")
-@click.option("--cached-tokens", default=0, help="Prompt tokens that a prefix cache holds.")
-@click.option("--available-kv-gib", type=float, help="From the engine's log, a device.")
-@click.option("--weights-gib", type=float, help="From the engine's log, a device.")
-@click.option("--calibrate", "calibrate", metavar="RUN", help="Take prefill times from a run.")
-@click.option("--measured-s", type=float, help="A reported prefill time: can it be a cold one?")
-@click.option("--price", type=float, help="Price of a device hour, for the cost.")
+@click.option(
+    "--cached-tokens",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Prompt tokens that a prefix cache holds.",
+)
+@click.option("--available-kv-gib", callback=check_number, help="From the engine's log, a device.")
+@click.option("--weights-gib", callback=check_number, help="From the engine's log, a device.")
+@click.option("--calibrate", metavar="RUN[:DEPLOYMENT]", help="Take prefill times from a run.")
+@click.option("--probe", "probes", multiple=True, metavar="TOKENS=S", help="A cold prefill time.")
+@click.option(
+    "--measured-s", callback=check_number, help="A reported prefill time: can it be a cold one?"
+)
+@click.option("--price", callback=check_number, help="Price of a device hour.")
 @click.option("--search", is_flag=True, help="Try the engine's settings and rank those that fit.")
 @click.option("--smallest", is_flag=True, help="Fewest devices, lowest utilization that fit.")
 @click.option("--html", "html", type=click.Path(path_type=Path), help="Write a page with pictures.")
@@ -44,8 +60,7 @@ def plan(subject: str, runs_root: Path, as_json: bool, **options: Any) -> int:
 
     Exit code 0 if all of it fits, 1 if not. Predictions say that they are predictions.
     """
-    calibrate = options.pop("calibrate")
-    probes = _read_probes(calibrate, runs_root) if calibrate else ()
+    probes = _read_probes(options.pop("calibrate"), options.pop("probes"), runs_root)
     if subject.endswith((".yaml", ".yml")):
         return _plan_campaign(Path(subject), probes, options["price"], as_json=as_json)
     hardware, engine = options["hardware"], options["engine"]
@@ -54,6 +69,12 @@ def plan(subject: str, runs_root: Path, as_json: bool, **options: Any) -> int:
             "a plan needs --hardware and --engine",
             where="leadline plan",
             cure="for example --hardware 8xH200 --engine vllm==0.12.0",
+        )
+    if probes and (options["search"] or options["smallest"] or "," in hardware):
+        raise SpecError(
+            "probes speak of one deployment, this asks for several",
+            where="--calibrate, --probe",
+            cure="leave them out",
         )
     if options["search"]:
         return _search(subject, options, as_json=as_json)
@@ -238,11 +259,27 @@ def _length(options: dict[str, Any]) -> int | None:
     return None if asked in (None, "max") else read_tokens("--input-tokens", asked)
 
 
-def _read_probes(name: str, runs_root: Path) -> Probes:
+def _read_probes(calibrate: str | None, by_hand: tuple[str, ...], runs_root: Path) -> Probes:
+    """Of a run and from the command line, together."""
+    given = [_read_probe(text) for text in by_hand]
+    return given if calibrate is None else [*_read_run(calibrate, runs_root), *given]
+
+
+def _read_probe(text: str) -> tuple[int, float]:
+    tokens, _, seconds = text.partition("=")
+    if not seconds:
+        raise SpecError(
+            f"{text!r} is not TOKENS=S", where="--probe", cure="for example --probe 2850000=334.9"
+        )
+    return read_tokens("--probe", tokens), read_number("--probe", seconds)
+
+
+def _read_run(name: str, runs_root: Path) -> Probes:
     from leadline.campaign.planning import read_probes
     from leadline.journal import Run
 
-    probes = read_probes(Run(find_run(name, runs_root)))
+    place, _, deployment = (name, "", "") if Path(name).exists() else name.partition(":")
+    probes = read_probes(Run(find_run(place, runs_root)), deployment)
     if not probes:
-        raise SpecError("the run holds no answered trial", where=name, cure="choose another run")
+        raise SpecError("the run holds no cold answered trial", where=name, cure="another run")
     return probes

@@ -65,11 +65,11 @@ def search_settings(
 
     ``fixed`` settings are not varied; the length is just what the request needs.
     """
-    name, _ = parse_engine(engine)
+    name = _searchable(engine)
     found = model if isinstance(model, Model) else load_model(model)
     devices = parse_hardware(hardware)
     given = dict(fixed or {})
-    varied = dict(grid or _GRIDS.get(name, {}))
+    varied = dict(grid or _GRIDS[name])
     options = {key: values for key, values in varied.items() if key not in given}
     candidates = [
         Candidate(settings, switches, plan)
@@ -165,6 +165,7 @@ def find_fewest_devices(
     max_model_len: int | str | None = None,
 ) -> Plan:
     """The plan with the smallest tensor-parallel size that fits the length at least once."""
+    _searchable(engine)
     flag = tensor_parallel_flag(engine)
     devices = parse_hardware(hardware)
     found = model if isinstance(model, Model) else load_model(model)
@@ -198,7 +199,7 @@ def find_lowest_utilization(
     max_model_len: int | str | None = None,
 ) -> float:
     """Lowest gpu_memory_utilization (or static fraction), to 0.01, that still fits one request."""
-    name, _ = parse_engine(engine)
+    name = _searchable(engine)
     flag = "mem_fraction_static" if name == "sglang" else "gpu_memory_utilization"
     found = model if isinstance(model, Model) else load_model(model)
     for percent in range(1, 100):
@@ -213,6 +214,19 @@ def find_lowest_utilization(
         where="search",
         cure="more devices, or a shorter max_model_len",
     )
+
+
+def _searchable(engine: str) -> str:
+    """The engine's name. On Neuron every bucket list is a setting: there is no grid of them."""
+    name, _ = parse_engine(engine)
+    if name not in _GRIDS:
+        raise PlanError(
+            f"settings of {name} are not searched: its bucket lists have no grid",
+            where="search",
+            cure="plan settings one by one; those that the rules speak for are listed in "
+            "docs/how-to/plan-for-neuron.md",
+        )
+    return name
 
 
 def _combine(
