@@ -44,6 +44,7 @@ _SHOWN_REASONS = 6
 )
 @click.option("--available-kv-gib", callback=check_number, help="From the engine's log, a device.")
 @click.option("--weights-gib", callback=check_number, help="From the engine's log, a device.")
+@click.option("--free-gib", callback=check_number, help="Free on the fullest device before it.")
 @click.option("--calibrate", metavar="RUN[:DEPLOYMENT]", help="Take prefill times from a run.")
 @click.option("--probe", "probes", multiple=True, metavar="TOKENS=S", help="A cold prefill time.")
 @click.option(
@@ -99,6 +100,7 @@ def _plan_one(model: str, options: dict[str, Any], probes: Probes, *, as_json: b
         cached_tokens=options["cached_tokens"],
         available_kv_gib=options["available_kv_gib"],
         weights_gib=options["weights_gib"],
+        free_gib=options["free_gib"],
         probes=probes,
         measured_prefill_s=options["measured_s"],
     )

@@ -41,6 +41,7 @@ def plan_deployment(
     cached_tokens: int = 0,
     available_kv_gib: float | None = None,
     weights_gib: float | None = None,
+    free_gib: float | None = None,
     probes: Sequence[tuple[int, float]] = (),
     measured_prefill_s: float | None = None,
 ) -> Plan:
@@ -49,8 +50,9 @@ def plan_deployment(
     ``engine`` is ``vllm==0.12.0``, ``sglang==0.5.6`` or ``neuron==0.4.1`` (the plugin's version, or
     vLLM's); ``settings`` are its own options;
     ``input_tokens`` None or "max" plans the longest prompt; ``available_kv_gib`` and
-    ``weights_gib`` are per device, from the engine's log; ``probes`` are cold prefills of this
-    deployment, (tokens, seconds); ``measured_prefill_s`` is a reported time to be audited.
+    ``weights_gib`` are per device, from the engine's log; ``free_gib`` is what other processes
+    leave of a device; ``probes`` are cold prefills of this deployment, (tokens, seconds);
+    ``measured_prefill_s`` is a reported time to be audited.
     """
     name, version = parse_engine(engine)
     devices = parse_hardware(hardware) if isinstance(hardware, str) else hardware
@@ -71,6 +73,7 @@ def plan_deployment(
     known = Measured(
         weights_bytes=None if weights_gib is None else int(weights_gib * GIB),
         available_bytes=None if available_kv_gib is None else int(available_kv_gib * GIB),
+        free_bytes=None if free_gib is None else int(free_gib * GIB),
     )
     shaped = apply_dtype(found, given)
     return _PLANNERS[name](

@@ -50,7 +50,7 @@ def plan_sglang_memory(
 ) -> SglangMemory:
     device = hardware.device
     context = _context_bytes(model, settings)
-    free = device.memory_bytes - context
+    free = (known.free_bytes or device.memory_bytes) - context
     static = int(free * settings.fraction)
     weights = _weight_terms(model, settings, known)
     available = known.available_bytes

@@ -204,8 +204,7 @@ def _check_context_ranks(model: Model, settings: VllmSettings) -> Iterator[Findi
 
 
 def _check_start(settings: VllmSettings, memory: VllmMemory) -> Iterator[Finding]:
-    context = next(t.gib for t in memory.terms if t.name == "device context") * GIB
-    free = memory.device_bytes - int(context)
+    free = memory.free_bytes
     if memory.budget_bytes > free and not settings.kv_bytes:
         yield Finding(
             code="start_fail",
