@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -132,6 +132,11 @@ class Model:
     def kinds(self) -> tuple[tuple[Layer, int], ...]:
         """Layers that are alike, and how many there are of each: most sums need only these."""
         return tuple(Counter(self.layers).items())
+
+    @cached_property
+    def without_vision(self) -> Model:
+        """The same model as an engine holds it that serves text alone."""
+        return replace(self, vision=None)
 
     @property
     def heads(self) -> int:

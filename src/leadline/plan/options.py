@@ -29,6 +29,7 @@ def spell_options(
     return spelled
 
 
+@cache
 def spell(key: str) -> str:
     """``--max-model-len`` as ``max_model_len``."""
     return key.strip().lstrip("-").replace("-", "_")
@@ -47,6 +48,8 @@ def read_numbers(given: Mapping[str, Any], engine: str) -> dict[str, Any]:
 
 def read_count(name: str, value: Any, least: int = 1) -> int:
     """A whole number, not below ``least``; ``PlanError`` for anything else."""
+    if type(value) is int and value >= least:
+        return value
     text = str(value).strip()
     if isinstance(value, bool) or not re.fullmatch(r"[+-]?\d+", text) or int(text) < least:
         raise PlanError(

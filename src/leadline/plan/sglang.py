@@ -8,7 +8,7 @@ Source: sglang 0.5.6 ``model_runner.profile_max_num_token``, ``init_memory_pool`
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil
 
 from leadline.catalog.reading import read_table
@@ -135,7 +135,7 @@ def _weight_terms(model: Model, settings: SglangSettings, known: Measured) -> li
                 source="stated: the engine's log, RoPE cache included",
             )
         ]
-    loaded = model if settings.multimodal else replace(model, vision=None)
+    loaded = model if settings.multimodal else model.without_vision
     stages = range(settings.shards.pipeline)
     weights = max(rank_weight_bytes(loaded, settings.shards, stage) for stage in stages)
     return [
