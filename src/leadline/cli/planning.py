@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from leadline.cli.options import (
     check_number,
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 _SHOWN_CANDIDATES = 12
 _SHOWN_REASONS = 6
+_ALWAYS = {"subject", "as_json", "runs_root"}
+_DEPLOYMENT = {"hardware", "engine", "sets", "envs"}
 
 
 @click.command()
@@ -63,6 +66,7 @@ def plan(subject: str, runs_root: Path, as_json: bool, **options: Any) -> int:
     """
     probes = _read_probes(options.pop("calibrate"), options.pop("probes"), runs_root)
     if subject.endswith((".yaml", ".yml")):
+        _refuse_unread("a campaign", {"calibrate", "probes", "price"})
         return _plan_campaign(Path(subject), probes, options["price"], as_json=as_json)
     hardware, engine = options["hardware"], options["engine"]
     if not hardware or not engine:
@@ -71,19 +75,32 @@ def plan(subject: str, runs_root: Path, as_json: bool, **options: Any) -> int:
             where="leadline plan",
             cure="for example --hardware 8xH200 --engine vllm==0.12.0",
         )
-    if probes and (options["search"] or options["smallest"] or "," in hardware):
-        raise SpecError(
-            "probes speak of one deployment, this asks for several",
-            where="--calibrate, --probe",
-            cure="leave them out",
-        )
     if options["search"]:
+        _refuse_unread("a search", _DEPLOYMENT | {"search", "input_tokens", "output_tokens"})
         return _search(subject, options, as_json=as_json)
     if options["smallest"]:
+        _refuse_unread("the smallest deployment", _DEPLOYMENT | {"smallest", "max_model_len"})
         return _smallest(subject, options, as_json=as_json)
     if "," in hardware:
+        _refuse_unread("several devices", _DEPLOYMENT | {"max_model_len", "output_tokens"})
         return _by_device(subject, options, as_json=as_json)
     return _plan_one(subject, options, probes, as_json=as_json)
+
+
+def _refuse_unread(mode: str, read: set[str]) -> None:
+    """An option that this mode would not look at must not seem to have been heeded."""
+    context = click.get_current_context()
+    given = [
+        parameter
+        for parameter in context.command.params
+        if context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
+    ]
+    if unread := [p.opts[0] for p in given if p.name not in read | _ALWAYS]:
+        raise SpecError(
+            f"a plan of {mode} does not look at {', '.join(unread)}",
+            where="leadline plan",
+            cure="leave it out, or plan one deployment",
+        )
 
 
 def _plan_one(model: str, options: dict[str, Any], probes: Probes, *, as_json: bool) -> int:
