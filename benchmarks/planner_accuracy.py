@@ -1,10 +1,10 @@
 # ruff: noqa: INP001 - a script, not a package
 """How far the planner is from 44 start-up logs of vLLM 0.19.0 on H100, beside other planners.
 
-Run ``python benchmarks/planner_accuracy.py``; with ``pip install llm-d-planner==0.3.3
-vllm-wizard==0.2.0`` their columns are filled too. All planners get the weights that the engine
-measured, so that only their model of everything else is compared; the last column has ours from
-the config alone. "KV error" is against the bytes that the logged tokens prove.
+Run ``python benchmarks/planner_accuracy.py``; where ``llm-d-planner==0.3.3`` and
+``vllm-wizard==0.2.0`` are installed too, their columns are filled. All planners get the weights
+that the engine measured, so that only their model of everything else is compared; one column has
+ours from the config alone. A second table holds what failed, with the verdict of the plan.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from leadline.plan.deployment import plan_deployment
 from leadline.plan.schema import Plan
 from leadline.units import GIB
 
-LOGS = Path(__file__).parent.parent / "tests" / "plan" / "data" / "kv_logs.json"
+DATA = Path(__file__).parent.parent / "tests" / "plan" / "data"
 H100_GIB = 79.19
 Log = Mapping[str, Any]
 Answer = tuple[float, float]
@@ -35,7 +35,13 @@ Answer = tuple[float, float]
 
 
 def main() -> None:
-    logs: list[Log] = json.loads(LOGS.read_text())
+    console = Console(width=190)
+    console.print(tabulate_logs())
+    console.print(tabulate_failures())
+
+
+def tabulate_logs() -> Table:
+    logs: list[Log] = json.loads((DATA / "kv_logs.json").read_text())
     planners = available_planners()
     errors: dict[str, list[tuple[float, float]]] = {name: [] for name in planners}
     table = Table("Log", title="KV memory and tokens, relative error in percent")
@@ -53,7 +59,19 @@ def main() -> None:
     table.add_section()
     for label, pick in (("median", median), ("95th percentile", percentile), ("largest", max)):
         table.add_row(label, *[summarise(errors[name], pick) for name in planners])
-    Console(width=190).print(table)
+    return table
+
+
+def tabulate_failures() -> Table:
+    """Every start that is known to have failed, and what a plan of its settings says."""
+    table = Table("Deployment", "Engine", "What happened", "Verdict of the plan", "Cure", "Note")
+    table.title = "What failed"
+    for point in json.loads((DATA / "negatives.json").read_text()):
+        ask = point["ask"]
+        plan = plan_deployment(**ask)
+        cure = f"{plan.binding.direction} {plan.binding.flag}" if plan.binding else ""
+        table.add_row(point["id"], ask["engine"], point["seen"], plan.verdict, cure, point["note"])
+    return table
 
 
 def available_planners() -> dict[str, Callable[[Log], Answer]]:

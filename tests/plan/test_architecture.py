@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from leadline.catalog import hub
 from leadline.catalog.reading import model_names, read_config
 from leadline.errors import PlanError
 from leadline.plan.architecture import load_model, read_model
@@ -135,7 +136,7 @@ def test_unknown_layer_kind_quantisation_and_encoder_are_refused() -> None:
 
 
 def test_an_unknown_name_is_refused_with_the_catalog() -> None:
-    with pytest.raises(PlanError, match="no model 'nope'") as refused:
+    with pytest.raises(PlanError, match="'nope' is neither") as refused:
         load_model("nope")
     assert "Llama-4-Scout" in refused.value.cure
 
@@ -172,6 +173,7 @@ def test_the_local_hub_cache_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (folder / "config.json").write_text(json.dumps(config))
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.setattr(hub, "_can_reach_hub", lambda: False)
     assert count_parameters(load_model("acme/tuned")) == PARAMETERS["Qwen/Qwen3-0.6B"]
-    with pytest.raises(PlanError, match="no model"):
+    with pytest.raises(PlanError, match="cannot be reached"):
         load_model("acme/other")

@@ -14,6 +14,7 @@ from leadline.plan.schema import Plan
 from leadline.plan.vllm_settings import HYBRID_VARIABLE
 
 SCOUT = "meta-llama/Llama-4-Scout-17B-16E-Instruct"
+MAVERICK = "meta-llama/Llama-4-Maverick-17B-128E-Instruct"
 EIGHT = {"tensor_parallel_size": 8, "gpu_memory_utilization": 0.9}
 HYBRID = {HYBRID_VARIABLE: "1"}
 TWO = {"tensor_parallel_size": 2}
@@ -147,12 +148,18 @@ def test_gpt_oss_20b_works_at_090() -> None:
 
 @pytest.mark.parametrize(
     ("model", "hardware", "length"),
-    [(SCOUT, "8xH100", 1_000_000), (SCOUT, "8xH200", 3_600_000)],
+    [
+        (SCOUT, "8xH100", 1_000_000),
+        (SCOUT, "8xH200", 3_600_000),
+        (MAVERICK, "8xH100", 430_000),
+        (MAVERICK, "8xH200", 1_000_000),
+    ],
 )
 def test_lengths_that_the_vllm_blog_reports(model: str, hardware: str, length: int) -> None:
-    """Lower bounds at the launch of Llama-4 (vLLM 0.8.3, uniform cache)."""
+    """Lower bounds at the launch of Llama-4 (vLLM 0.8.3, uniform cache); Maverick in FP8."""
+    settings = EIGHT | ({"quantization": "fp8"} if model == MAVERICK else {})
     plan = plan_deployment(
-        model, hardware, "vllm==0.12.0", settings=EIGHT, max_model_len=length, output_tokens=1
+        model, hardware, "vllm==0.12.0", settings=settings, max_model_len=length, output_tokens=1
     )
     assert plan.kv.max_concurrency >= 1
     assert plan.limits.max_input_tokens == length - 1

@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 
 from leadline.plan.architecture import Model, load_model
 from leadline.plan.kv_cache import (
+    LONGEST_TOKENS,
+    Group,
     PoolSettings,
     count_request_blocks,
+    find_longest,
     group_layers,
     plan_pool,
 )
@@ -143,3 +146,39 @@ def test_pool_invariants(
         assert count_request_blocks(pool.groups, settings, release, longest) < pool.blocks
     assert count_request_blocks(pool.groups, settings, release, longest + 1) >= pool.blocks
     assert sorted(i for g in pool.groups for i in g.layers) == list(range(len(model.layers)))
+
+
+@given(
+    pages=st.integers(-10, 2**22),
+    weights=st.lists(st.integers(1, 48), min_size=1, max_size=3),
+    version=st.sampled_from(["0.12.0", "0.33.0"]),
+    settings=st.builds(
+        PoolSettings,
+        st.just(8192),
+        st.sampled_from([2048, 8192]),
+        block_tokens=st.sampled_from([1, 16, 64]),
+        context_ranks=st.sampled_from([1, 4]),
+    ),
+)
+def test_the_longest_request_is_the_last_that_fits(
+    *, pages: int, weights: list[int], version: str, settings: PoolSettings
+) -> None:
+    release = find_vllm_release(version)
+    reaches = (FULL, Reach("chunked", 8192), Reach("sliding", 1024))
+    charged = tuple(zip(reaches, weights, strict=False))
+
+    def fits(tokens: int) -> bool:
+        needed = sum(
+            weight * count_request_blocks([Group(reach, (0,))], settings, release, tokens)
+            for reach, weight in charged
+        )
+        return needed <= pages
+
+    longest = find_longest(charged, pages, settings, release)
+    assert longest == 0 or fits(longest)
+    assert not fits(longest + 1)
+
+
+def test_windows_alone_have_no_longest_request() -> None:
+    release, settings = find_vllm_release("0.12.0"), PoolSettings(8192, 8192)
+    assert find_longest([(Reach("sliding", 1024), 1)], 10_000, settings, release) == LONGEST_TOKENS

@@ -46,6 +46,23 @@ def test_sglang_is_searched_with_its_own_names() -> None:
     assert any(c.plan.verdict == "risk_oom_outside_budget" for c in rejected)
 
 
+def test_the_grid_varies_context_ranks_graphs_and_chunks() -> None:
+    """Of 4 KV heads on 8 ranks each is kept twice: two context ranks can share them."""
+    ranked, rejected = search_settings(
+        "Qwen/Qwen3-30B-A3B", "8xH100", "vllm==0.12.0", input_tokens=8000
+    )
+    tried = [candidate.settings for candidate in ranked + rejected]
+    ranks = {(s["tensor_parallel_size"], s["decode_context_parallel_size"]) for s in tried}
+    assert ranks == {(1, 1), (2, 1), (4, 1), (8, 1), (8, 2)}
+    assert {s["max_cudagraph_capture_size"] for s in tried} == {16, 512}
+    ranked, rejected = search_settings(
+        SCOUT, "8xH200", "sglang==0.5.6", input_tokens=2_000_000, fixed={"tp_size": 8}
+    )
+    best = ranked[0].settings
+    assert best["hybrid_kvcache_ratio"] == 0.9
+    assert {c.settings["chunked_prefill_size"] for c in ranked + rejected} == {2048, 8192, 16384}
+
+
 def test_combinations_beyond_the_devices_are_not_tried() -> None:
     ranked, rejected = search_settings(
         "Qwen/Qwen3-8B",

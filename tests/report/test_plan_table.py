@@ -4,8 +4,15 @@ from rich.console import Console, RenderableType
 
 from leadline.plan.campaign_plans import plan_campaign
 from leadline.plan.deployment import plan_deployment
-from leadline.plan.search import plan_by_device
-from leadline.report.plan_table import BAR_CELLS, render_campaign, render_contexts, render_plan
+from leadline.plan.search import plan_by_device, search_settings
+from leadline.report.plan_table import (
+    BAR_CELLS,
+    render_campaign,
+    render_candidates,
+    render_contexts,
+    render_plan,
+    render_search_speed,
+)
 from leadline.spec import parse_campaign
 
 SCOUT = "Llama-4-Scout-17B-16E-Instruct"
@@ -64,3 +71,23 @@ deployments:
     assert "fits(1)" in shown
     assert "not planned" in shown
     assert "2,096,952" in shown
+
+
+def test_what_the_best_settings_share_is_said_once() -> None:
+    ranked, rejected = search_settings(
+        "Qwen/Qwen3-8B",
+        "1xH100",
+        "vllm==0.12.0",
+        input_tokens=8000,
+        grid={"gpu_memory_utilization": (0.1, 0.8, 0.9), "max_num_seqs": (64,)},
+    )
+    text = show(render_candidates(ranked, rejected, 12, 6))
+    assert text.count("max_num_seqs=64") == 1
+    assert text.index("gpu_memory_utilization=0.9") < text.index("gpu_memory_utilization=0.8")
+    assert "2 fit, 1 do not" in text
+    assert "1 start_fail, for example" in text
+    assert "0 fit, 1 do not" in show(render_candidates([], rejected, 12, 6))
+
+
+def test_the_speed_of_a_search_is_shown() -> None:
+    assert "3,000 candidates in 1 s: 3,000 a second" in show(render_search_speed(3000, 1.0))

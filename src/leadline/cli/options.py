@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf, nan
 from pathlib import Path
 
 import click
@@ -19,6 +20,22 @@ runs_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Data on stdout, as JSON.")
 fresh_option = click.option("--fresh", is_flag=True, help="Start anew; do not resume a killed run.")
+
+
+def read_number(option: str, text: str) -> float:
+    """A finite number above 0 given to ``option``."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = nan
+    if 0 < number < inf:
+        return number
+    raise SpecError(f"{text!r} is not a number above 0", where=option, cure="for example 4.5")
+
+
+def check_number(_: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
+    """A callback for options that take a number above 0."""
+    return None if text is None else read_number(parameter.opts[0], text)
 
 
 def read_tokens(option: str, text: str) -> int:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from leadline.cli.options import find_run, json_option, read_pairs, read_tokens, runs_option
+from leadline.cli.options import (
+    check_number,
+    find_run,
+    json_option,
+    read_number,
+    read_pairs,
+    read_tokens,
+    runs_option,
+)
 from leadline.cli.terminal import console, echo_json
 from leadline.errors import SpecError
 
@@ -16,6 +26,8 @@ if TYPE_CHECKING:
 
 _SHOWN_CANDIDATES = 12
 _SHOWN_REASONS = 6
+_ALWAYS = {"subject", "as_json", "runs_root"}
+_DEPLOYMENT = {"hardware", "engine", "sets", "envs"}
 
 
 @click.command()
@@ -27,12 +39,21 @@ _SHOWN_REASONS = 6
 @click.option("--max-model-len", help="The context window, for example 8M.")
 @click.option("--input-tokens", help="Prompt length. Default: the longest that is possible.")
 @click.option("--output-tokens", default="200", show_default=True, help="Tokens to generate.")
-@click.option("--cached-tokens", default=0, help="Prompt tokens that a prefix cache holds.")
-@click.option("--available-kv-gib", type=float, help="From the engine's log, a device.")
-@click.option("--weights-gib", type=float, help="From the engine's log, a device.")
-@click.option("--calibrate", "calibrate", metavar="RUN", help="Take prefill times from a run.")
-@click.option("--measured-s", type=float, help="A reported prefill time: can it be a cold one?")
-@click.option("--price", type=float, help="Price of a device hour, for the cost.")
+@click.option(
+    "--cached-tokens",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Prompt tokens that a prefix cache holds.",
+)
+@click.option("--available-kv-gib", callback=check_number, help="From the engine's log, a device.")
+@click.option("--weights-gib", callback=check_number, help="From the engine's log, a device.")
+@click.option("--free-gib", callback=check_number, help="Free on the fullest device before it.")
+@click.option("--calibrate", metavar="RUN[:DEPLOYMENT]", help="Take prefill times from a run.")
+@click.option("--probe", "probes", multiple=True, metavar="TOKENS=S", help="A cold prefill time.")
+@click.option(
+    "--measured-s", callback=check_number, help="A reported prefill time: can it be a cold one?"
+)
+@click.option("--price", callback=check_number, help="Price of a device hour.")
 @click.option("--search", is_flag=True, help="Try the engine's settings and rank those that fit.")
 @click.option("--smallest", is_flag=True, help="Fewest devices, lowest utilization that fit.")
 @click.option("--html", "html", type=click.Path(path_type=Path), help="Write a page with pictures.")
@@ -43,9 +64,9 @@ def plan(subject: str, runs_root: Path, as_json: bool, **options: Any) -> int:
 
     Exit code 0 if all of it fits, 1 if not. Predictions say that they are predictions.
     """
-    calibrate = options.pop("calibrate")
-    probes = _read_probes(calibrate, runs_root) if calibrate else ()
+    probes = _read_probes(options.pop("calibrate"), options.pop("probes"), runs_root)
     if subject.endswith((".yaml", ".yml")):
+        _refuse_unread("a campaign", {"calibrate", "probes", "price"})
         return _plan_campaign(Path(subject), probes, options["price"], as_json=as_json)
     hardware, engine = options["hardware"], options["engine"]
     if not hardware or not engine:
@@ -55,12 +76,31 @@ def plan(subject: str, runs_root: Path, as_json: bool, **options: Any) -> int:
             cure="for example --hardware 8xH200 --engine vllm==0.12.0",
         )
     if options["search"]:
+        _refuse_unread("a search", _DEPLOYMENT | {"search", "input_tokens", "output_tokens"})
         return _search(subject, options, as_json=as_json)
     if options["smallest"]:
+        _refuse_unread("the smallest deployment", _DEPLOYMENT | {"smallest", "max_model_len"})
         return _smallest(subject, options, as_json=as_json)
     if "," in hardware:
+        _refuse_unread("several devices", _DEPLOYMENT | {"max_model_len", "output_tokens"})
         return _by_device(subject, options, as_json=as_json)
     return _plan_one(subject, options, probes, as_json=as_json)
+
+
+def _refuse_unread(mode: str, read: set[str]) -> None:
+    """An option that this mode would not look at must not seem to have been heeded."""
+    context = click.get_current_context()
+    given = [
+        parameter
+        for parameter in context.command.params
+        if context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
+    ]
+    if unread := [p.opts[0] for p in given if p.name not in read | _ALWAYS]:
+        raise SpecError(
+            f"a plan of {mode} does not look at {', '.join(unread)}",
+            where="leadline plan",
+            cure="leave it out, or plan one deployment",
+        )
 
 
 def _plan_one(model: str, options: dict[str, Any], probes: Probes, *, as_json: bool) -> int:
@@ -77,6 +117,7 @@ def _plan_one(model: str, options: dict[str, Any], probes: Probes, *, as_json: b
         cached_tokens=options["cached_tokens"],
         available_kv_gib=options["available_kv_gib"],
         weights_gib=options["weights_gib"],
+        free_gib=options["free_gib"],
         probes=probes,
         measured_prefill_s=options["measured_s"],
     )
@@ -122,12 +163,13 @@ def _by_device(model: str, options: dict[str, Any], *, as_json: bool) -> int:
 
 def _search(model: str, options: dict[str, Any], *, as_json: bool) -> int:
     from leadline.plan.search import search_settings
-    from leadline.report.plan_table import render_candidates
+    from leadline.report.plan_table import render_candidates, render_search_speed
 
     if not options["input_tokens"]:
         raise SpecError(
             "a search needs --input-tokens", where="--search", cure="the prompt length to serve"
         )
+    started = perf_counter()
     ranked, rejected = search_settings(
         model,
         options["hardware"],
@@ -137,16 +179,19 @@ def _search(model: str, options: dict[str, Any], *, as_json: bool) -> int:
         fixed=read_pairs("--set", options["sets"]),
         env=read_pairs("--env", options["envs"]),
     )
+    seconds = perf_counter() - started
     if as_json:
         echo_json(
             {
                 "schema": "leadline.search/1",
+                "seconds": seconds,
                 "ranked": [_candidate(item) for item in ranked],
                 "rejected": [_candidate(item) for item in rejected],
             }
         )
     else:
         console().print(render_candidates(ranked, rejected, _SHOWN_CANDIDATES, _SHOWN_REASONS))
+        console().print(render_search_speed(len(ranked) + len(rejected), seconds))
     return 0 if ranked else 1
 
 
@@ -233,11 +278,27 @@ def _length(options: dict[str, Any]) -> int | None:
     return None if asked in (None, "max") else read_tokens("--input-tokens", asked)
 
 
-def _read_probes(name: str, runs_root: Path) -> Probes:
+def _read_probes(calibrate: str | None, by_hand: tuple[str, ...], runs_root: Path) -> Probes:
+    """Of a run and from the command line, together."""
+    given = [_read_probe(text) for text in by_hand]
+    return given if calibrate is None else [*_read_run(calibrate, runs_root), *given]
+
+
+def _read_probe(text: str) -> tuple[int, float]:
+    tokens, _, seconds = text.partition("=")
+    if not seconds:
+        raise SpecError(
+            f"{text!r} is not TOKENS=S", where="--probe", cure="for example --probe 2850000=334.9"
+        )
+    return read_tokens("--probe", tokens), read_number("--probe", seconds)
+
+
+def _read_run(name: str, runs_root: Path) -> Probes:
     from leadline.campaign.planning import read_probes
     from leadline.journal import Run
 
-    probes = read_probes(Run(find_run(name, runs_root)))
+    place, _, deployment = (name, "", "") if Path(name).exists() else name.partition(":")
+    probes = read_probes(Run(find_run(place, runs_root)), deployment)
     if not probes:
-        raise SpecError("the run holds no answered trial", where=name, cure="choose another run")
+        raise SpecError("the run holds no cold answered trial", where=name, cure="another run")
     return probes

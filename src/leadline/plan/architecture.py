@@ -7,14 +7,14 @@ planner that assumes "some transformer" is wrong by a factor, not by a percent.
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from leadline.catalog.hub import download_config
 from leadline.catalog.reading import is_in_catalog, read_config, read_table
 from leadline.errors import PlanError
 from leadline.plan.patterns import Reach, layer_reaches
@@ -22,6 +22,13 @@ from leadline.plan.quantization import Quantization, read_quantization
 from leadline.plan.vision import Vision, read_vision
 
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
+_SIZES = (
+    "hidden_size",
+    "vocab_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "max_position_embeddings",
+)
 
 
 @dataclass(frozen=True)
@@ -101,8 +108,10 @@ class Rope:
     width: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Model:
+    """Compared and hashed by identity: sums over its layers are remembered for each model."""
+
     name: str
     family: str
     engine_class: str
@@ -123,6 +132,11 @@ class Model:
     def kinds(self) -> tuple[tuple[Layer, int], ...]:
         """Layers that are alike, and how many there are of each: most sums need only these."""
         return tuple(Counter(self.layers).items())
+
+    @cached_property
+    def without_vision(self) -> Model:
+        """The same model as an engine holds it that serves text alone."""
+        return replace(self, vision=None)
 
     @property
     def heads(self) -> int:
@@ -150,20 +164,40 @@ class Model:
 
 
 def load_model(place: str | Path) -> Model:
-    """A model from a ``config.json``, its folder, the catalog, or the local hub cache."""
+    """A model from a ``config.json``, its folder, the catalog, or the Hugging Face hub."""
     path = Path(place).expanduser()
     if path.is_dir():
         path /= "config.json"
-    if path.is_file():
-        return read_model(
-            json.loads(path.read_text("utf-8")), name=path.parent.name, source=str(path)
-        )
-    cached = None if is_in_catalog(str(place)) else _find_cached(str(place))
-    if cached:
-        config = json.loads(cached.read_text("utf-8"))
-        return read_model(config, name=str(place), source=str(cached))
-    config = read_config(str(place))
-    return read_model(config, name=config["_name"], source=config["_source"])
+    if path.is_file() or path.name == "config.json":
+        return _read_file(path, path.parent.name)
+    if is_in_catalog(str(place)):
+        config = read_config(str(place))
+        return read_model(config, name=config["_name"], source=config["_source"])
+    return _read_file(download_config(str(place)), str(place))
+
+
+def _read_file(path: Path, name: str) -> Model:
+    config = _parse_file(path)
+    try:
+        return read_model(config, name=name, source=str(path))
+    except KeyError as missing:
+        raise PlanError(
+            f"{missing.args[0]!r} is missing", where=str(path), cure="take the model's own file"
+        ) from None
+
+
+def _parse_file(path: Path) -> Mapping[str, Any]:
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as broken:
+        what = f"no model description can be read: {broken}"
+    else:
+        if isinstance(config, dict):
+            return config
+        what = "a model description is a mapping, this is something else"
+    raise PlanError(
+        what, where=str(path), cure="name the model's folder, its config.json, or its hub id"
+    )
 
 
 def read_model(config: Mapping[str, Any], *, name: str, source: str) -> Model:
@@ -171,6 +205,7 @@ def read_model(config: Mapping[str, Any], *, name: str, source: str) -> Model:
     family = _family(str(config.get("model_type")), name)
     text_family = _family(_text_type(config, family), name) if "text" in family else family
     text = dict(text_family.get("defaults", {})) | _text(config)
+    _check_sizes(text, name)
     kinds = layer_reaches(text, text_family["pattern"], name)
     attentions = [_attention(text, text_family, reach) for reach in kinds]
     feeds = _feed_forwards(text, text_family)
@@ -191,16 +226,6 @@ def read_model(config: Mapping[str, Any], *, name: str, source: str) -> Model:
         quantization=read_quantization(config, name),
         vision=read_vision(config, name),
     )
-
-
-def _find_cached(hub_id: str) -> Path | None:
-    """The newest ``config.json`` of a model that the hub's client has downloaded, if any."""
-    if hub_id.count("/") != 1:
-        return None
-    home = Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
-    folder = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
-    found = folder.glob(f"models--{hub_id.replace('/', '--')}/snapshots/*/config.json")
-    return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def _family(model_type: str, name: str) -> Mapping[str, Any]:
@@ -226,6 +251,17 @@ def _family(model_type: str, name: str) -> Mapping[str, Any]:
 
 def _text(config: Mapping[str, Any]) -> dict[str, Any]:
     return dict(config.get("text_config") or config)
+
+
+def _check_sizes(text: Mapping[str, Any], name: str) -> None:
+    for key in _SIZES:
+        value = text[key]
+        if not isinstance(value, int) or value < 1:
+            raise PlanError(
+                f"{key} of {name} is {value!r}, not a whole number above 0",
+                where="config.json",
+                cure="take the model's own file",
+            )
 
 
 def _text_type(config: Mapping[str, Any], family: Mapping[str, Any]) -> str:

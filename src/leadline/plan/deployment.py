@@ -11,6 +11,7 @@ from leadline.errors import PlanError
 from leadline.plan.architecture import DTYPE_BYTES, Model, load_model
 from leadline.plan.hardware import Hardware, parse_hardware
 from leadline.plan.neuron_plan import plan_neuron
+from leadline.plan.options import read_numbers, spell
 from leadline.plan.quantization import ONLINE
 from leadline.plan.request import Request
 from leadline.plan.roofline import Probe
@@ -40,6 +41,7 @@ def plan_deployment(
     cached_tokens: int = 0,
     available_kv_gib: float | None = None,
     weights_gib: float | None = None,
+    free_gib: float | None = None,
     probes: Sequence[tuple[int, float]] = (),
     measured_prefill_s: float | None = None,
 ) -> Plan:
@@ -48,15 +50,18 @@ def plan_deployment(
     ``engine`` is ``vllm==0.12.0``, ``sglang==0.5.6`` or ``neuron==0.4.1`` (the plugin's version, or
     vLLM's); ``settings`` are its own options;
     ``input_tokens`` None or "max" plans the longest prompt; ``available_kv_gib`` and
-    ``weights_gib`` are per device, from the engine's log; ``probes`` are cold prefills of this
-    deployment, (tokens, seconds); ``measured_prefill_s`` is a reported time to be audited.
+    ``weights_gib`` are per device, from the engine's log; ``free_gib`` is what other processes
+    leave of a device; ``probes`` are cold prefills of this deployment, (tokens, seconds);
+    ``measured_prefill_s`` is a reported time to be audited.
     """
     name, version = parse_engine(engine)
     devices = parse_hardware(hardware) if isinstance(hardware, str) else hardware
+    _refuse_mismatch(name, devices)
     found = model if isinstance(model, Model) else load_model(model)
     given = dict(settings or {})
     if max_model_len is not None:
         given[_LENGTH_FLAGS[name]] = max_model_len
+    given = read_numbers(given, name)
     longest = input_tokens is None or input_tokens == "max"
     request = Request(
         input_tokens=0 if longest or input_tokens is None else parse_tokens(input_tokens),
@@ -68,6 +73,7 @@ def plan_deployment(
     known = Measured(
         weights_bytes=None if weights_gib is None else int(weights_gib * GIB),
         available_bytes=None if available_kv_gib is None else int(available_kv_gib * GIB),
+        free_bytes=None if free_gib is None else int(free_gib * GIB),
     )
     shaped = apply_dtype(found, given)
     return _PLANNERS[name](
@@ -88,9 +94,18 @@ def parse_engine(engine: str) -> tuple[str, str]:
     return name, version
 
 
+def _refuse_mismatch(name: str, hardware: Hardware) -> None:
+    if name != "neuron" and hardware.device.vendor == "neuron":
+        raise PlanError(
+            f"{name} on {hardware.device.name} is vLLM on Neuron, which has versions of its own",
+            where="engine",
+            cure="write neuron==0.4.1 (the plugin's version, or vLLM's)",
+        )
+
+
 def apply_dtype(model: Model, settings: Mapping[str, Any]) -> Model:
     """The model as the engine will hold it: ``dtype`` and quantisation while loading."""
-    spelled = {key.strip().lstrip("-").replace("-", "_"): value for key, value in settings.items()}
+    spelled = {spell(key): value for key, value in settings.items()}
     asked = str(spelled.get("dtype") or "auto")
     dtype = {"half": "float16", "float": "float32"}.get(asked, asked)
     if dtype != "auto":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from leadline.plan.architecture import Model
 from leadline.plan.hardware import Device
 from leadline.plan.request import Request
@@ -20,6 +22,7 @@ TIMEOUT_FACTOR = 1.5
 """Half more than the slowest estimate: a timeout should fire on a hang, not on a slow run."""
 
 
+@lru_cache
 def plan_time(
     model: Model, device: Device, shards: Shards, engine: str, *, request: Request, tokens: int
 ) -> Time | None:

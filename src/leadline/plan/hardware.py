@@ -17,9 +17,12 @@ _SHAPE = re.compile(
 _GENERIC = re.compile(r"(?P<size>\d+(?:\.\d+)?)\s*(?P<unit>GB|GiB)", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Device:
-    """``peak_flops`` by operand type ("bf16", "fp8"); empty and 0 where only the size is known."""
+    """``peak_flops`` by operand type ("bf16", "fp8"); empty and 0 where only the size is known.
+
+    Compared and hashed by identity: times are remembered for each device.
+    """
 
     name: str
     vendor: str

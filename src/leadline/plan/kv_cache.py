@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import ceil
 
 from leadline.plan.architecture import Model
@@ -22,6 +23,10 @@ NULL_BLOCKS = 1
 """The pool never hands out its first block. Source: vLLM ``v1/core/block_pool.py``."""
 
 LONGEST_TOKENS = 2**40
+"""Stands for "no limit", where every layer looks only so far back."""
+
+Charge = tuple[Reach, int]
+"""A kind of attention, and how many pages each of its blocks counts for."""
 
 
 @dataclass(frozen=True)
@@ -93,12 +98,11 @@ def plan_pool(
         for layers, stage in zip(parts, stages, strict=True)
     ]
 
-    def passes(tokens: int) -> bool:
-        return all(
-            check.count_bytes(settings, release, tokens) + check.reserve_bytes <= available
-            for check, available in zip(checks, available_bytes, strict=True)
-        )
-
+    needed = [check.count_bytes(settings, release, settings.max_model_tokens) for check in checks]
+    startable = min(
+        find_longest(check.charged, check.count_pages(available), settings, release)
+        for check, available in zip(checks, available_bytes, strict=True)
+    )
     full_groups = sum(group.reach == FULL for group in groups)
     per_block = page_bytes * _group_size(stages[0])
     return Pool(
@@ -110,15 +114,11 @@ def plan_pool(
         capacity_tokens=_capacity(blocks, len(groups), concurrency, settings, release),
         concurrency=concurrency,
         max_request_tokens=find_longest(
-            lambda tokens: (
-                count_request_blocks(groups, settings, release, tokens) <= blocks - NULL_BLOCKS
-            )
+            tuple((group.reach, 1) for group in groups), blocks - NULL_BLOCKS, settings, release
         ),
-        starts=blocks > 0 and passes(settings.max_model_tokens),
-        needed_bytes=max(
-            check.count_bytes(settings, release, settings.max_model_tokens) for check in checks
-        ),
-        startable_tokens=find_longest(passes),
+        starts=blocks > 0 and settings.max_model_tokens <= startable,
+        needed_bytes=max(needed),
+        startable_tokens=startable,
     )
 
 
@@ -138,12 +138,16 @@ def group_layers(
 
     Without the hybrid manager local layers keep everything beside full ones: one group.
     """
-    if not settings.hybrid and FULL in reaches:
-        reaches = [FULL] * len(reaches)
+    one = not settings.hybrid and FULL in reaches
+    return _cut_groups((FULL,) * len(reaches) if one else tuple(reaches), release.group_tolerance)
+
+
+@lru_cache
+def _cut_groups(reaches: tuple[Reach, ...], tolerance: float) -> tuple[Group, ...]:
     kinds: dict[Reach, list[int]] = {}
     for index, reach in enumerate(reaches):
         kinds.setdefault(reach, []).append(index)
-    size = _common_size([len(layers) for layers in kinds.values()], release.group_tolerance)
+    size = _common_size([len(layers) for layers in kinds.values()], tolerance)
     return tuple(
         Group(reach, tuple(layers[part::parts]))
         for reach, layers in kinds.items()
@@ -159,8 +163,27 @@ def count_request_blocks(
     return sum(_reach_blocks(group.reach, settings, release, tokens) for group in groups)
 
 
-def find_longest(fits: Callable[[int], bool], limit: int = LONGEST_TOKENS) -> int:
-    """The largest token count that fits, 0 if not even one; ``fits`` must be monotone."""
+def find_longest(
+    charged: Sequence[Charge], pages: int, settings: PoolSettings, release: VllmRelease
+) -> int:
+    """The longest request that ``pages`` hold, 0 if not even one token.
+
+    Beyond the longest local reach only full attention grows, in proportion; below, bisection.
+    """
+    slope = sum(weight for reach, weight in charged if reach.kind == "full")
+    local = [charge for charge in charged if charge[0].kind != "full"]
+    most = max((_held_tokens(reach, settings, release) for reach, _ in local), default=0)
+    spare = pages - _count_pages(local, settings, release, most)
+    if spare >= 0 and not slope:
+        return LONGEST_TOKENS
+    longest = spare // slope * settings.block_tokens * settings.context_ranks if slope else -1
+    if longest >= most:
+        return longest
+    return _bisect(lambda tokens: _count_pages(charged, settings, release, tokens) <= pages, most)
+
+
+def _bisect(fits: Callable[[int], bool], limit: int) -> int:
+    """The largest number up to ``limit`` that fits, 0 if none; ``fits`` must be monotone."""
     low, high = 0, limit
     while low < high:
         middle = (low + high + 1) // 2
@@ -168,12 +191,21 @@ def find_longest(fits: Callable[[int], bool], limit: int = LONGEST_TOKENS) -> in
     return low
 
 
+def _count_pages(
+    charged: Sequence[Charge], settings: PoolSettings, release: VllmRelease, tokens: int
+) -> int:
+    return sum(
+        weight * _reach_blocks(reach, settings, release, tokens) for reach, weight in charged
+    )
+
+
 def _common_size(counts: Sequence[int], tolerance: float) -> int:
     """Layers per group: the smallest kind's, or the largest's where padding wastes little."""
     return max(counts) if max(counts) < min(counts) * tolerance else min(counts)
 
 
-def _on_stage(groups: Sequence[Group], layers: range) -> tuple[Group, ...]:
+@lru_cache
+def _on_stage(groups: tuple[Group, ...], layers: range) -> tuple[Group, ...]:
     return tuple(
         replace(group, layers=tuple(index for index in group.layers if index in layers))
         for group in groups
@@ -181,19 +213,24 @@ def _on_stage(groups: Sequence[Group], layers: range) -> tuple[Group, ...]:
 
 
 def _group_size(groups: Sequence[Group]) -> int:
-    return max(len(group.layers) for group in groups)
+    """At least 1: a stage may have no layer at all, which is refused elsewhere."""
+    return max(1, *(len(group.layers) for group in groups))
 
 
 def _reach_blocks(reach: Reach, settings: PoolSettings, release: VllmRelease, tokens: int) -> int:
-    """full: every token (its share, with context parallelism); chunked: one chunk and what is in
-    flight; sliding: the window before what is in flight, and one block for its crooked start.
+    """full: every token (its share, with context parallelism); local: what it holds at most, and
+    for a sliding window one block more for its crooked start.
     """
-    block, in_flight = settings.block_tokens, release.batches_in_flight * settings.batched_tokens
     if reach.kind == "full":
-        return ceil(ceil(tokens / settings.context_ranks) / block)
-    if reach.kind == "chunked":
-        return ceil(min(reach.tokens + in_flight, tokens) / block)
-    return ceil(min(reach.tokens - 1 + in_flight, tokens) / block) + 1
+        return ceil(ceil(tokens / settings.context_ranks) / settings.block_tokens)
+    held = min(_held_tokens(reach, settings, release), tokens)
+    return ceil(held / settings.block_tokens) + (reach.kind == "sliding")
+
+
+def _held_tokens(reach: Reach, settings: PoolSettings, release: VllmRelease) -> int:
+    """chunked: one chunk and what is in flight; sliding: the window before what is in flight."""
+    in_flight = release.batches_in_flight * settings.batched_tokens
+    return reach.tokens + in_flight - (reach.kind == "sliding")
 
 
 def _capacity(
@@ -216,25 +253,29 @@ def _start_check(
     own = _group_size(stage)
     reserve = release.reserved_blocks * page_bytes * own
     if release.start_check == "layers":
-        kinds = Counter(model.layers[index].attention.reach for index in layers)
-        return _StartCheck(tuple(kinds.items()), page_bytes, reserve)
+        return _StartCheck(_count_kinds(model, layers), page_bytes, reserve)
     width = own if release.check_own_stage else _group_size(groups)
     charged = groups[:1] if release.start_check == "first_group" else groups
     return _StartCheck(tuple((group.reach, width) for group in charged), page_bytes, reserve)
+
+
+@lru_cache
+def _count_kinds(model: Model, layers: range) -> tuple[Charge, ...]:
+    return tuple(Counter(model.layers[index].attention.reach for index in layers).items())
 
 
 @dataclass(frozen=True)
 class _StartCheck:
     """What the release's start-up check charges one stage: pages of layers, kind by kind."""
 
-    charged: tuple[tuple[Reach, int], ...]
-    """Kinds of attention, and how many layers of each (or layers a group) are charged."""
+    charged: tuple[Charge, ...]
     page_bytes: int
     reserve_bytes: int
 
     def count_bytes(self, settings: PoolSettings, release: VllmRelease, tokens: int) -> int:
         """Bytes for one request of ``tokens`` tokens."""
-        return self.page_bytes * sum(
-            layers * _reach_blocks(reach, settings, release, tokens)
-            for reach, layers in self.charged
-        )
+        return self.page_bytes * _count_pages(self.charged, settings, release, tokens)
+
+    def count_pages(self, available_bytes: int) -> int:
+        """Pages that the check lets one request have."""
+        return (available_bytes - self.reserve_bytes) // self.page_bytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -29,6 +30,7 @@ class Term(BaseModel):
     place: Literal["device", "host"] = "device"
 
 
+@lru_cache(maxsize=4096)
 def make_term(
     name: str,
     size_bytes: float,

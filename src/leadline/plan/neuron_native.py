@@ -17,6 +17,7 @@ from leadline.plan.neuron_checks import check_cores, check_trained_context
 from leadline.plan.neuron_memory import NeuronMemory, count_token_bytes, graph_term, weight_term
 from leadline.plan.neuron_rules import NeuronRelease, find_rule
 from leadline.plan.neuron_settings import is_on, read_core_size, read_mapping, spell_option
+from leadline.plan.options import list_ignored
 from leadline.plan.releases import find_vllm_release
 from leadline.plan.schema import Finding
 from leadline.plan.vllm import Measured
@@ -158,8 +159,7 @@ def note_native(settings: NativeSettings, release: NeuronRelease) -> Iterator[st
     yield f"packages: {release}"
     yield find_rule("native").note("rules of the native plugin")
     yield find_rule("native_graph_memory").note("memory of the compiled graphs is assumed")
-    if settings.unplanned:
-        yield "not looked at by the plan: " + ", ".join(settings.unplanned)
+    yield from list_ignored(settings.unplanned, "neuron")
 
 
 def _check_prefill(settings: NativeSettings) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from leadline.plan.neuron_buckets import count_tiles
 from leadline.plan.neuron_checks import count_row_tokens, uses_odd_batch
 from leadline.plan.neuron_rules import NeuronRelease, Rule, find_rule
 from leadline.plan.neuron_settings import NeuronSettings, is_on
+from leadline.plan.options import list_ignored
 from leadline.units import show_tokens
 
 ODD_BATCH = (
@@ -31,8 +32,7 @@ def note_neuron(
         yield find_rule("odd_batch").note(ODD_BATCH)
     yield from (rule.note(text) for rule, text in list_doubts(device, settings, release))
     yield find_rule("graph_memory").note("memory of the compiled graphs is fitted")
-    if settings.unplanned:
-        yield "not looked at by the plan: " + ", ".join(settings.unplanned)
+    yield from list_ignored(settings.unplanned, "neuron")
 
 
 def list_doubts(

@@ -14,6 +14,7 @@ from leadline.plan.architecture import Model
 from leadline.plan.hardware import Device
 from leadline.plan.neuron_buckets import Buckets, list_buckets
 from leadline.plan.neuron_rules import NeuronRelease, find_rule
+from leadline.plan.options import read_count
 from leadline.plan.quantization import Quantization
 from leadline.units import parse_tokens
 
@@ -107,7 +108,8 @@ def read_neuron_settings(
 
 def read_core_size(env: Mapping[str, str], override: Mapping[str, Any], device: Device) -> int:
     """LNC: the environment wins over the override, which wins over the platform's own."""
-    size = int(env.get(CORE_VARIABLE) or override.get("logical_nc_config") or device.physical_cores)
+    asked = env.get(CORE_VARIABLE) or override.get("logical_nc_config") or device.physical_cores
+    size = read_count(CORE_VARIABLE, asked)
     if size < 1 or device.physical_cores % size:
         raise PlanError(
             f"{size} physical cores cannot be one logical core on {device.name}",
@@ -161,7 +163,7 @@ def is_on(value: object) -> bool:
 
 def _list(values: Sequence[int] | None) -> tuple[int, ...]:
     """NxDI sorts the lists that it is given."""
-    return tuple(sorted(int(value) for value in values)) if values else ()
+    return tuple(sorted(read_count("bucket", value) for value in values)) if values else ()
 
 
 def _count_blocks(known: Mapping[str, Any], length: int, seqs: int, block: int) -> int:

@@ -40,6 +40,7 @@ class VllmRelease(BaseModel):
     non_torch_pipeline_gib: float
 
 
+@cache
 def parse_version(text: str) -> Version:
     """``0.12.0`` or ``0.5.6.post2`` as numbers; the suffix of a pre-release is left out."""
     numbers = re.match(r"v?(\d+(?:\.\d+)*)", text.strip())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import sqrt
 from typing import Any
 
@@ -74,6 +75,7 @@ class Audit:
     """Share of the prompt that must have been cached to take that time at the expected rate."""
 
 
+@lru_cache
 def count_prefill_work(model: Model, tokens: int, cached_tokens: int = 0) -> Work:
     """FLOP to prefill ``tokens`` of which the first ``cached_tokens`` are in the prefix cache.
 
@@ -89,6 +91,7 @@ def count_prefill_work(model: Model, tokens: int, cached_tokens: int = 0) -> Wor
     return Work(linear, work["local"], work["full"])
 
 
+@lru_cache
 def count_token_weights(model: Model) -> int:
     """Weights of the decoder layers that one token is multiplied with, routed experts only."""
     return sum(
@@ -145,6 +148,7 @@ def estimate_decode(
     return _interval(floor, _efficiency("decode", engine))
 
 
+@lru_cache
 def count_step_weights(model: Model, batch: int) -> int:
     """Weights read in one decode step: all dense ones, and the experts that the batch meets."""
     total = model.vocabulary * model.hidden
@@ -154,6 +158,7 @@ def count_step_weights(model: Model, batch: int) -> int:
     return total
 
 
+@lru_cache
 def count_cache_numbers(model: Model, tokens: int) -> int:
     """Cached numbers that one decode step of one request reads, all layers."""
     return sum(

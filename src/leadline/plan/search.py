@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from typing import Any
 
 from leadline.errors import PlanError
 from leadline.plan.architecture import Model, load_model
 from leadline.plan.deployment import DEFAULT_OUTPUT_TOKENS, parse_engine, plan_deployment
 from leadline.plan.hardware import Hardware, parse_hardware
+from leadline.plan.options import read_count
 from leadline.plan.schema import Plan
 from leadline.plan.vllm_settings import HYBRID_VARIABLE
 
@@ -27,16 +29,24 @@ _GRIDS: Mapping[str, Mapping[str, Sequence[Any]]] = {
         "max_num_seqs": (8, 64, 256, 1024),
         "max_num_batched_tokens": (2048, 8192, 16384),
         "kv_cache_dtype": ("auto", "fp8"),
+        "decode_context_parallel_size": (1, 2, 4, 8),
+        "max_cudagraph_capture_size": (16, 512),
     },
     "sglang": {
         "tp_size": (1, 2, 4, 8, 16),
         "mem_fraction_static": (0.7, 0.75, 0.8, 0.85, 0.9),
         "max_running_requests": (8, 64, 256, 2048),
         "cuda_graph_max_bs": (8, 64, 256, 512),
+        "chunked_prefill_size": (2048, 8192, 16384),
         "kv_cache_dtype": ("auto", "fp8_e4m3"),
     },
 }
+# Only where layers are chunked (Llama-4): shares of the pool that hold a chunk instead of all.
+_CHUNKED_GRIDS: Mapping[str, Mapping[str, Sequence[Any]]] = {
+    "sglang": {"hybrid_kvcache_ratio": (0, 0.5, 0.9)},
+}
 _SWITCHES: Mapping[str, Sequence[str]] = {"vllm": (HYBRID_VARIABLE,)}
+_RANK_FLAGS = ("tensor_parallel_size", "pipeline_parallel_size", "tp_size", "pp_size")
 
 
 @dataclass(frozen=True)
@@ -65,15 +75,15 @@ def search_settings(
 
     ``fixed`` settings are not varied; the length is just what the request needs.
     """
-    name, _ = parse_engine(engine)
+    name = _searchable(engine)
     found = model if isinstance(model, Model) else load_model(model)
     devices = parse_hardware(hardware)
     given = dict(fixed or {})
-    varied = dict(grid or _GRIDS.get(name, {}))
+    varied = dict(grid or _list_options(found, name))
     options = {key: values for key, values in varied.items() if key not in given}
     candidates = [
         Candidate(settings, switches, plan)
-        for settings in _combine(given, options, devices)
+        for settings in _combine(given, options, found, devices)
         for switches in _switch(found, name, dict(env or {}))
         for plan in [
             plan_deployment(
@@ -165,6 +175,7 @@ def find_fewest_devices(
     max_model_len: int | str | None = None,
 ) -> Plan:
     """The plan with the smallest tensor-parallel size that fits the length at least once."""
+    _searchable(engine)
     flag = tensor_parallel_flag(engine)
     devices = parse_hardware(hardware)
     found = model if isinstance(model, Model) else load_model(model)
@@ -198,7 +209,7 @@ def find_lowest_utilization(
     max_model_len: int | str | None = None,
 ) -> float:
     """Lowest gpu_memory_utilization (or static fraction), to 0.01, that still fits one request."""
-    name, _ = parse_engine(engine)
+    name = _searchable(engine)
     flag = "mem_fraction_static" if name == "sglang" else "gpu_memory_utilization"
     found = model if isinstance(model, Model) else load_model(model)
     for percent in range(1, 100):
@@ -215,23 +226,51 @@ def find_lowest_utilization(
     )
 
 
+def _searchable(engine: str) -> str:
+    """The engine's name. On Neuron every bucket list is a setting: there is no grid of them."""
+    name, _ = parse_engine(engine)
+    if name not in _GRIDS:
+        raise PlanError(
+            f"settings of {name} are not searched: its bucket lists have no grid",
+            where="search",
+            cure="plan settings one by one; those that the rules speak for are listed in "
+            "docs/how-to/plan-for-neuron.md",
+        )
+    return name
+
+
+def _list_options(model: Model, name: str) -> Mapping[str, Sequence[Any]]:
+    return {**_GRIDS[name], **(_CHUNKED_GRIDS.get(name, {}) if _is_chunked(model) else {})}
+
+
+def _is_chunked(model: Model) -> bool:
+    return any(layer.attention.reach.kind == "chunked" for layer, _ in model.kinds)
+
+
 def _combine(
-    given: Mapping[str, Any], options: Mapping[str, Sequence[Any]], hardware: Hardware
+    given: Mapping[str, Any],
+    options: Mapping[str, Sequence[Any]],
+    model: Model,
+    hardware: Hardware,
 ) -> Iterator[dict[str, Any]]:
-    """Every combination that the devices could hold; sizes that exceed them are not tried."""
+    """Every combination that can be meant: the devices suffice, KV heads have copies to share."""
     for values in product(*options.values()):
         settings = dict(given) | dict(zip(options, values, strict=True))
-        ranks = 1
-        for key in ("tensor_parallel_size", "pipeline_parallel_size", "tp_size", "pp_size"):
-            ranks *= int(settings.get(key, 1))
-        if ranks <= hardware.devices:
+        counts = {key: read_count(key, settings.get(key, 1)) for key in _RANK_FLAGS}
+        tensor = counts["tensor_parallel_size"] * counts["tp_size"]
+        copies = max(1, tensor // model.kv_heads)
+        if prod(counts.values()) <= hardware.devices and _share(settings) <= copies:
             yield settings
+
+
+def _share(settings: Mapping[str, Any]) -> int:
+    flag = "decode_context_parallel_size"
+    return read_count(flag, settings.get(flag, 1))
 
 
 def _switch(model: Model, name: str, env: dict[str, str]) -> Iterator[dict[str, str]]:
     """Environment switches that matter to this model, off and on."""
-    local = any(reach.kind == "chunked" for reach in model.reaches)
-    switches = [key for key in _SWITCHES.get(name, ()) if local and key not in env]
+    switches = [key for key in _SWITCHES.get(name, ()) if _is_chunked(model) and key not in env]
     for values in product("01", repeat=len(switches)):
         yield env | dict(zip(switches, values, strict=True))
 

@@ -8,7 +8,7 @@ Source: sglang 0.5.6 ``model_runner.profile_max_num_token``, ``init_memory_pool`
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil
 
 from leadline.catalog.reading import read_table
@@ -50,7 +50,7 @@ def plan_sglang_memory(
 ) -> SglangMemory:
     device = hardware.device
     context = _context_bytes(model, settings)
-    free = device.memory_bytes - context
+    free = (known.free_bytes or device.memory_bytes) - context
     static = int(free * settings.fraction)
     weights = _weight_terms(model, settings, known)
     available = known.available_bytes
@@ -135,7 +135,7 @@ def _weight_terms(model: Model, settings: SglangSettings, known: Measured) -> li
                 source="stated: the engine's log, RoPE cache included",
             )
         ]
-    loaded = model if settings.multimodal else replace(model, vision=None)
+    loaded = model if settings.multimodal else model.without_vision
     stages = range(settings.shards.pipeline)
     weights = max(rank_weight_bytes(loaded, settings.shards, stage) for stage in stages)
     return [

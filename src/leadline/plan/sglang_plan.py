@@ -8,6 +8,7 @@ from typing import Any
 from leadline.plan.architecture import Model
 from leadline.plan.durations import plan_time
 from leadline.plan.hardware import Hardware
+from leadline.plan.options import list_ignored
 from leadline.plan.releases import parse_version
 from leadline.plan.request import Request
 from leadline.plan.schema import CacheGroup, KvCache, Limits, Memory, Plan
@@ -127,7 +128,6 @@ def _warnings(hardware: Hardware, version: str, settings: SglangSettings) -> Ite
     used = settings.shards.tensor * settings.shards.pipeline * settings.replicas
     if used < hardware.devices:
         yield f"{hardware.devices - used} of {hardware.devices} devices stay idle"
-    if settings.unplanned:
-        yield "not looked at by the plan: " + ", ".join(settings.unplanned)
+    yield from list_ignored(settings.unplanned, "sglang")
     if not settings.fraction_given:
         yield f"mem_fraction_static is the engine's own choice, {settings.fraction:.3f}"

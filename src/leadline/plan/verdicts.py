@@ -43,13 +43,13 @@ def choose_binding(findings: Sequence[Finding]) -> Finding | None:
 
 
 def check_parallelism(
-    model: Model, hardware: Hardware, shards: Shards, *, replicas: int, flags: tuple[str, str]
+    model: Model, hardware: Hardware, shards: Shards, *, replicas: int, flags: tuple[str, str, str]
 ) -> Iterator[Finding]:
     """Divisibility rules of tensor and pipeline parallelism, shared by vLLM and SGLang.
 
     Source: vLLM ``config/model.py verify_with_parallel_config``, ``distributed.divide``.
     """
-    tensor, (tensor_flag, pipeline_flag) = shards.tensor, flags
+    tensor, (tensor_flag, pipeline_flag, replica_flag) = shards.tensor, flags
     for what, count in _divided(model, shards):
         if count % tensor:
             valid = _largest_divisor(model, shards, tensor)
@@ -68,7 +68,8 @@ def check_parallelism(
     wanted = tensor * shards.pipeline * replicas
     if wanted > hardware.devices:
         reason = f"{wanted} ranks on {hardware.devices} devices"
-        yield _invalid(reason, tensor_flag, f"{wanted - hardware.devices} ranks too many")
+        flag = replica_flag if wanted // replicas <= hardware.devices else tensor_flag
+        yield _invalid(reason, flag, f"{wanted - hardware.devices} ranks too many")
 
 
 def check_vllm(
@@ -80,7 +81,7 @@ def check_vllm(
     *,
     longer_allowed: bool,
 ) -> Iterator[Finding]:
-    flags = ("tensor_parallel_size", "pipeline_parallel_size")
+    flags = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
     yield from check_parallelism(
         model, hardware, settings.shards, replicas=settings.replicas, flags=flags
     )
@@ -105,7 +106,11 @@ def check_sglang(
     longer_allowed: bool,
 ) -> Iterator[Finding]:
     yield from check_parallelism(
-        model, hardware, settings.shards, replicas=settings.replicas, flags=("tp_size", "pp_size")
+        model,
+        hardware,
+        settings.shards,
+        replicas=settings.replicas,
+        flags=("tp_size", "pp_size", "dp_size"),
     )
     if settings.context_tokens > model.max_position and not longer_allowed:
         yield _beyond_training(
@@ -204,8 +209,7 @@ def _check_context_ranks(model: Model, settings: VllmSettings) -> Iterator[Findi
 
 
 def _check_start(settings: VllmSettings, memory: VllmMemory) -> Iterator[Finding]:
-    context = next(t.gib for t in memory.terms if t.name == "device context") * GIB
-    free = memory.device_bytes - int(context)
+    free = memory.free_bytes
     if memory.budget_bytes > free and not settings.kv_bytes:
         yield Finding(
             code="start_fail",

@@ -34,6 +34,8 @@ class Measured:
     """One rank's weights as the engine logs them, its RoPE cache included."""
     available_bytes: int | None = None
     """"Available KV cache memory", per rank."""
+    free_bytes: int | None = None
+    """Free on the fullest device before the start."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class VllmMemory:
     uncertainty_bytes: int
     margin_bytes: int
     """What is left of the device outside the budget; negative: an out-of-memory is expected."""
+    free_bytes: int
+    """Of the device when the engine first looks."""
     warm_up_bytes: int
     """The largest single tensor that the sampler warm-up asks for after the pool is taken."""
     pool: Pool
@@ -67,6 +71,7 @@ def plan_vllm_memory(
     outside = _outside_terms(model, settings, release, pool)
     terms = stages[binding] + [_pool_term(available[binding], known, settings), *outside]
     used = budget + sum_bytes(outside, inside=False)
+    context = next(int(term.gib * GIB) for term in outside if term.name == "device context")
     rows = min(settings.max_seqs, settings.batched_tokens)
     return VllmMemory(
         terms=terms,
@@ -75,6 +80,7 @@ def plan_vllm_memory(
         available_bytes=available[binding],
         uncertainty_bytes=0 if known.available_bytes else spread_bytes(stages[binding]),
         margin_bytes=device.memory_bytes - used,
+        free_bytes=known.free_bytes or device.memory_bytes - context,
         warm_up_bytes=rows * model.vocabulary * 4,
         pool=pool,
     )

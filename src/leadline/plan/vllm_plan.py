@@ -11,6 +11,7 @@ from leadline.plan.durations import plan_time
 from leadline.plan.hardware import Hardware
 from leadline.plan.kv_cache import NULL_BLOCKS, count_request_blocks
 from leadline.plan.ledger import Kind
+from leadline.plan.options import list_ignored
 from leadline.plan.releases import VllmRelease, find_vllm_release, is_newer_than_read
 from leadline.plan.request import Request
 from leadline.plan.schema import CacheGroup, Finding, KvCache, Limits, Memory, Plan
@@ -166,8 +167,7 @@ def _warnings(
     used = settings.shards.tensor * settings.shards.pipeline * settings.replicas
     if used < hardware.devices:
         yield f"{hardware.devices - used} of {hardware.devices} devices stay idle"
-    if settings.unplanned:
-        yield "not looked at by the plan: " + ", ".join(settings.unplanned)
+    yield from list_ignored(settings.unplanned, "vllm")
     local = any(reach.kind != "full" for reach in model.reaches)
     if local and settings.hybrid_reason:
         yield (

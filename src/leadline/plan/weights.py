@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil
 from typing import Literal
 
@@ -48,6 +49,7 @@ class Shards:
     expert: int = 1
 
 
+@lru_cache
 def count_parameters(model: Model) -> int:
     """Parameters as the checkpoint stores them: no padding, tied embeddings once."""
     encoder = model.vision.parameters if model.vision else 0
@@ -59,6 +61,7 @@ def count_parameters(model: Model) -> int:
     return body + sum(tensor.elements for tensor in outer_tensors(model)) + encoder
 
 
+@lru_cache
 def count_active_parameters(model: Model) -> int:
     """Parameters that one token passes through: of the experts, only those it is routed to."""
     idle = 0
@@ -71,6 +74,7 @@ def count_active_parameters(model: Model) -> int:
     return count_parameters(model) - idle - encoder
 
 
+@lru_cache
 def rank_weight_bytes(model: Model, shards: Shards, stage: int = 0) -> int:
     """Bytes of weights on one rank of pipeline stage ``stage``, the RoPE cache not counted."""
     layers = stage_layers(len(model.layers), shards.pipeline)[stage]
@@ -99,7 +103,8 @@ def padded_vocabulary(model: Model) -> int:
     return ceil(model.vocabulary / VOCABULARY_PADDING) * VOCABULARY_PADDING
 
 
-def stage_layers(layers: int, stages: int) -> list[range]:
+@lru_cache
+def stage_layers(layers: int, stages: int) -> tuple[range, ...]:
     """Layer indices of each pipeline stage; a remainder goes to the stages before the last.
 
     Source: vLLM 0.12.0, ``distributed.utils.get_pp_indices``.
@@ -108,7 +113,7 @@ def stage_layers(layers: int, stages: int) -> list[range]:
     for extra in range(layers % stages):
         sizes[-(2 + extra) if stages > 1 else 0] += 1
     starts = [sum(sizes[:stage]) for stage in range(stages)]
-    return [range(start, start + size) for start, size in zip(starts, sizes, strict=True)]
+    return tuple(range(start, start + size) for start, size in zip(starts, sizes, strict=True))
 
 
 def layer_tensors(model: Model, layer: Layer) -> Iterator[Tensor]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -44,7 +45,7 @@ def render_contexts(rows: Sequence[tuple[str, Plan]]) -> Table:
     table = Table(title="Context length by device", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("Hardware")
     for title in ("Device", "KV cache a device", "Cache holds", "Longest prompt", "Verdict"):
-        table.add_column(title, justify="right" if title != "Verdict" else "left")
+        table.add_column(title, justify="right" if title != "Verdict" else "left", overflow="fold")
     for label, plan in rows:
         table.add_row(
             label,
@@ -234,16 +235,19 @@ def _pairs(title: str) -> Table:
 def render_candidates(
     ranked: Sequence[Candidate], rejected: Sequence[Candidate], shown: int, reasons: int
 ) -> Group:
-    """The best settings, and why the others do not fit."""
+    """The best settings, and why the others do not fit. What all of the best share is said once."""
+    best = [{**item.settings, **item.env} for item in ranked[:shown]]
+    shared = (
+        {name: value for name, value in best[0].items() if _is_shared(name, best)} if best else {}
+    )
     table = Table(title="Settings that fit, best first", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("Settings", overflow="fold")
     for title in ("At once", "Devices", "Request", "Left over"):
         table.add_column(title, justify="right")
-    for item in ranked[:shown]:
+    for item, pairs in zip(ranked, best, strict=False):
         plan = item.plan
-        pairs = {**item.settings, **item.env}
         table.add_row(
-            " ".join(f"{name}={value}" for name, value in pairs.items()),
+            _show_pairs({key: value for key, value in pairs.items() if key not in shared}),
             str(plan.limits.concurrent_requests),
             str(plan.gpus),
             show_seconds(plan.time.request_s) if plan.time else "",
@@ -255,4 +259,21 @@ def render_candidates(
         example = next(item.plan for item in rejected if item.plan.verdict == verdict)
         reason = example.binding.reason if example.binding else "no room for one request"
         lines.append(Text(f"  {count} {verdict}, for example: {reason}"))
-    return Group(table, *lines)
+    common = [Text(f"all of these with {_show_pairs(shared)}")] if shared else []
+    return Group(table, *common, *lines)
+
+
+def _is_shared(name: str, settings: Sequence[Mapping[str, Any]]) -> bool:
+    return len(settings) > 1 and len({pairs.get(name) for pairs in settings}) == 1
+
+
+def _show_pairs(pairs: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in pairs.items())
+
+
+def render_search_speed(candidates: int, seconds: float) -> Text:
+    return Text(
+        f"{candidates:,} candidates in {show_seconds(seconds)}: "
+        f"{candidates / seconds:,.0f} a second",
+        style="dim",
+    )
