@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.prompts.tokenizers_for_tests import KINDS, real_text, save
 
 from leadline.errors import SpecError
+from leadline.prompts.corpus import find_corpora
 from leadline.prompts.slices import draw_slice
 from leadline.prompts.token_corpus import TokenCorpus, open_token_corpus
 from leadline.prompts.tokenizer import LocalTokenizer
@@ -25,7 +26,7 @@ def prepared(kind: str, chars: int = 300_000) -> tuple[TokenCorpus, LocalTokeniz
         path.write_text(real_text()[:chars], encoding="utf-8")
         tokenizer = save(kind, Path(folder))
         _ = tokenizer.huggingface
-        return open_token_corpus(str(path), tokenizer), tokenizer
+        return open_token_corpus(find_corpora(str(path)), tokenizer), tokenizer
 
 
 @pytest.mark.parametrize("kind", KINDS)

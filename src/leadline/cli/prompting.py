@@ -76,12 +76,13 @@ def _draw(
     needles: int,
     **_: Any,
 ) -> tuple[Prompt, dict[str, Any]]:
+    from leadline.prompts.corpus import find_corpora
     from leadline.prompts.slices import draw_slice
     from leadline.prompts.token_corpus import open_token_corpus
     from leadline.prompts.tokenizer import LocalTokenizer
 
     local = LocalTokenizer(tokenizer)
-    corpus = open_token_corpus(corpora, local, _show_share)
+    corpus = open_token_corpus(find_corpora(corpora), local, _show_share)
     drawn = draw_slice(corpus, local.encode, count, seed, needles)
     found = drawn.as_ids() if form == "ids" else drawn.as_text(local.encode)
     if found is None:

@@ -6,6 +6,7 @@ import ast
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from leadline.catalog.assets import asset_facts, asset_names, asset_path
@@ -21,8 +22,10 @@ class Corpus:
     text: str
     source: str
     licence: str
+    files: tuple[CorpusFile, ...] = ()
+    """What was read, to be tokenised as a whole."""
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
@@ -65,6 +68,7 @@ def load_corpus(references: str | Sequence[str]) -> Corpus:
         text=JOINT.join(file.read() for file in found),
         source=" + ".join(file.source for file in found),
         licence="; ".join(dict.fromkeys(file.licence for file in found)),
+        files=tuple(found),
     )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leadline.errors import SpecError
-from leadline.prompts.corpus import JOINT, CorpusFile, find_corpora
+from leadline.prompts.corpus import JOINT, CorpusFile
 from leadline.prompts.cuts import (
     Cuts,
     TokenIds,
@@ -56,7 +56,7 @@ class TokenCorpus:
 
 
 def open_token_corpus(
-    references: str | Sequence[str],
+    files: Sequence[CorpusFile],
     tokenizer: LocalTokenizer,
     on_progress: OnProgress = lambda _: None,
 ) -> TokenCorpus:
@@ -64,7 +64,6 @@ def open_token_corpus(
 
     Raises ``SpecError`` for what cannot be read and for a cache folder that cannot be written.
     """
-    files = find_corpora(references)
     key = _cache_key(files, tokenizer)
     path = cache_folder() / "tokens" / f"{key}.tokens"
     found = read_token_file(path, key)
@@ -94,7 +93,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "leadline"
 
 
-def _cache_key(files: list[CorpusFile], tokenizer: LocalTokenizer) -> str:
+def _cache_key(files: Sequence[CorpusFile], tokenizer: LocalTokenizer) -> str:
     parts = [str(_FORMAT), tokenizer.sha256, *(file.hash() for file in files)]
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
@@ -102,7 +101,7 @@ def _cache_key(files: list[CorpusFile], tokenizer: LocalTokenizer) -> str:
 def _write(
     path: Path,
     key: str,
-    files: list[CorpusFile],
+    files: Sequence[CorpusFile],
     tokenizer: LocalTokenizer,
     on_progress: OnProgress,
 ) -> None:
