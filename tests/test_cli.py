@@ -21,6 +21,7 @@ from tests.fake_server import (
     token,
     usage,
 )
+from tests.prompts.tokenizers_for_tests import real_text, save
 
 from leadline import __version__
 from leadline.cli import cli, main
@@ -403,3 +404,25 @@ def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path) -> None:
     done = as_program("runs", cwd=tmp_path, stdout=writer, stderr=subprocess.PIPE)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("form", ["ids", "text"])
+def test_with_a_tokenizer_of_our_own_every_prompt_is_a_slice_of_exactly_that_length(
+    run: Run, server: FakeServer, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_provable(server, 300)
+    del server.routes["/tokenize"]
+    tokenizer = save("llama3", Path("model"))
+    for name, part in (("a.txt", real_text()[:60_000]), ("b.txt", real_text()[60_000:120_000])):
+        Path(name).write_text(part, encoding="utf-8")
+    monkeypatch.setenv("LEADLINE_CACHE", "cache")
+    own = ["--tokenizer", "model", "--corpus", "a.txt", "--corpus", "b.txt", "--seed", "7"]
+    asked = ["--input-tokens", "300", "--repeats", "2", "--prompt-as", form, "--no-limit-probes"]
+    prove(run, server.url, *own, *asked)
+    prompts = [body["prompt"] for body in server.bodies]
+    found = prompts if form == "ids" else [tokenizer.encode(text) for text in prompts]
+    added = 300 - 256 if form == "text" else 0  # what the warm-up seemed to show of the server
+    assert [len(ids) for ids in found] == [256, 300 - added, 300 - added]
+    hay = "".join(path.read_text(encoding="utf-8") for path in (Path("a.txt"), Path("b.txt")))
+    assert all(tokenizer.huggingface.decode(ids[:20]) in hay for ids in found)
+    assert len(list(Path("cache/tokens").iterdir())) == 1

@@ -135,8 +135,8 @@ class Workload(Frozen):
     """Prompt length, exact; ``max`` is the longest that leaves room for the output."""
     output_tokens: TokenCount = 200
     repeats: Annotated[int, Field(ge=1, le=1000)] = 3
-    corpus: str = "kjv"
-    """A text file, or the name of a corpus in the catalog."""
+    corpus: str | tuple[str, ...] = "kjv"
+    """A text file, or the name of a corpus in the catalog; a list of them is joined in order."""
     prompt_as: PromptForm = "ids"
     """``ids`` (token ids to /v1/completions), ``text``, or ``chat`` (one user message)."""
     cold: bool = True

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 from leadline.campaign.serving import Served
 from leadline.campaign.work import Work
-from leadline.errors import LeadlineError
+from leadline.errors import LeadlineError, SpecError
 from leadline.journal import utc_now
 from leadline.load.client import ROUTES, Patience, request_body, stream_completion
 from leadline.metrics.measures import measure
 from leadline.metrics.scrape import growth
 from leadline.prompts.corpus import Corpus
 from leadline.prompts.haystack import Prompt, build_prompt
+from leadline.prompts.slices import draw_slice
 from leadline.prompts.text import build_text_prompt
+from leadline.prompts.token_corpus import TokenCorpus, open_token_corpus
+from leadline.prompts.tokenizer import LocalTokenizer
 from leadline.records import Exchange, Purpose, Record, Sent
 from leadline.spec import PromptForm
 from leadline.units import show_rate, show_seconds, show_tokens
@@ -48,10 +52,36 @@ class Sender:
         self, form: PromptForm, corpus: Corpus, tokens: int, seed: str, needles: int
     ) -> Prompt:
         """A prompt that the server should count as exactly ``tokens``."""
-        if form == "ids":
-            return await build_prompt(corpus, self.served.encode, tokens, seed, needles)
+        encode = self.served.encode
         inside = tokens - self.overhead_tokens.get(form, 0)
-        return await build_text_prompt(corpus, self.served.encode, inside, seed, needles)
+        if isinstance(encode, LocalTokenizer):
+            tokenised = await self._tokenised(corpus, encode)
+            drawn = draw_slice(tokenised, encode.encode, inside, seed, needles)
+            found = drawn.as_ids() if form == "ids" else drawn.as_text(encode.encode)
+            if found:
+                return found
+        build = build_prompt if form == "ids" else build_text_prompt
+        return await build(corpus, encode, inside, seed, needles)
+
+    async def _tokenised(self, corpus: Corpus, tokenizer: LocalTokenizer) -> TokenCorpus:
+        """Opened once per campaign; where that takes time, those who watch see how far it is."""
+        key = (corpus.sha256, tokenizer.sha256)
+        if key not in self.work.token_corpora:
+            loop, phase = asyncio.get_running_loop(), self.work.watcher.phase
+
+            def show(share: float) -> None:
+                text = f"tokenising the corpus: {share:.0%}"
+                loop.call_soon_threadsafe(phase, self.deployment, text)
+
+            found = await asyncio.to_thread(open_token_corpus, corpus.files, tokenizer, show)
+            if found.facts["sha256"] != corpus.sha256:
+                raise SpecError(
+                    "the corpus was changed while the campaign ran",
+                    where=corpus.source,
+                    cure="leave it alone, and run again",
+                )
+            self.work.token_corpora[key] = found
+        return self.work.token_corpora[key]
 
     def learn_overhead(self, record: Record, form: PromptForm) -> None:
         """From a request of known length: the rest of the server's count is its own."""

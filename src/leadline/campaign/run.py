@@ -45,7 +45,7 @@ async def run_campaign(
     return path
 
 
-def _check(campaign: Campaign) -> dict[str, Corpus]:
+def _check(campaign: Campaign) -> dict[str | tuple[str, ...], Corpus]:
     """Everything that can be known to be wrong before time is spent."""
     for deployment in {cell.deployment: cell.settings for cell in campaign.cells()}.values():
         if isinstance(deployment.target, EndpointTarget):
@@ -87,7 +87,7 @@ def _environment(work: Work, deployments: dict[str, Deployment]) -> dict[str, An
         if isinstance(item.target, ProcessTarget)
     }
     corpora = {
-        name: {
+        name if isinstance(name, str) else " + ".join(name): {
             "sha256": corpus.sha256,
             "source": corpus.source,
             "licence": corpus.licence,

@@ -13,6 +13,7 @@ from leadline.metrics.measures import measure
 from leadline.plan.local_memory import LocalPlan
 from leadline.plan.time import PrefillModel
 from leadline.prompts.corpus import Corpus
+from leadline.prompts.token_corpus import TokenCorpus
 from leadline.records import Finding, Record
 from leadline.spec import Campaign, Cell
 
@@ -33,7 +34,7 @@ class Work:
     journal: Journal
     watcher: Watcher
     session: aiohttp.ClientSession
-    corpora: dict[str, Corpus]
+    corpora: dict[str | tuple[str, ...], Corpus]
     seed: int
     done: set[tuple[str, int]] = field(default_factory=set)
     """(cell, trial) pairs that have a record."""
@@ -42,6 +43,8 @@ class Work:
     plans: dict[str, LocalPlan] = field(default_factory=dict)
     models: dict[str, PrefillModel] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
+    token_corpora: dict[tuple[str, str], TokenCorpus] = field(default_factory=dict)
+    """By the text's and the tokenizer's SHA-256."""
 
     def recall(self, run: Run) -> None:
         """Take up what an earlier process has journaled."""

@@ -9,6 +9,7 @@ import click
 
 from leadline import __version__
 from leadline.cli.planning import plan
+from leadline.cli.prompting import prompt
 from leadline.cli.qualify import prove, quickstart, report, run, runs
 from leadline.errors import LeadlineError
 
@@ -58,5 +59,5 @@ def cli() -> None:
     """
 
 
-for _verb in (quickstart, plan, run, prove, report, runs):
+for _verb in (quickstart, plan, prompt, run, prove, report, runs):
     cli.add_command(_verb)

@@ -65,7 +65,13 @@ def run(
 )
 @click.option("--output-tokens", default="200", show_default=True, help="Tokens to generate.")
 @click.option("--repeats", default=1, show_default=True, help="Trials, each with a fresh prompt.")
-@click.option("--corpus", default="kjv", show_default=True, help="UTF-8 text file or catalog name.")
+@click.option(
+    "--corpus",
+    multiple=True,
+    default=("kjv",),
+    show_default=True,
+    help="UTF-8 text file or catalog name; several are joined in order.",
+)
 @click.option("--needles", default=1, show_default=True, help="Passkeys to hide and ask for.")
 @click.option(
     "--prompt-as",

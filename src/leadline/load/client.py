@@ -53,7 +53,7 @@ def request_body(
         body |= engine.cold_fields
         if engine.salt_field:
             body[engine.salt_field] = _cache_salt(salt)
-    return orjson.dumps(body)
+    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _cache_salt(salt: str) -> str:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from leadline.errors import SpecError
 from leadline.prompts.corpus import Corpus
@@ -25,9 +27,9 @@ CHARS_PER_TOKEN = 5
 _LONGEST_LINE = 2000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prompt:
-    ids: list[int]
+    ids: Sequence[int] | NDArray[np.uint32]
     corpus_start: int
     needles: tuple[Needle, ...]
     text: str | None = None
@@ -36,7 +38,16 @@ class Prompt:
     @property
     def ids_sha256(self) -> str:
         """Hash of the ids as 32-bit little-endian integers."""
-        return hashlib.sha256(np.asarray(self.ids, dtype="<u4").tobytes()).hexdigest()
+        return hashlib.sha256(np.ascontiguousarray(self.ids, dtype="<u4").data).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Prompt) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def _identity(self) -> tuple[object, ...]:
+        return self.ids_sha256, self.corpus_start, self.needles, self.text
 
 
 async def build_prompt(
@@ -79,7 +90,7 @@ async def _cut_haystack(
     if len(ids) < tokens and start > 0:
         start, ids = 0, await encode(text)
     if len(ids) < tokens:
-        raise corpus_too_short(corpus, len(ids), tokens)
+        raise corpus_too_short(corpus.source, len(ids), tokens)
     return start, ids[:tokens]
 
 
@@ -94,12 +105,12 @@ def room_for_hay(tokens: int, added_tokens: int, needles: int) -> int:
     return tokens - added_tokens
 
 
-def corpus_too_short(corpus: Corpus, found_tokens: int, tokens: int) -> SpecError:
+def corpus_too_short(source: str, found_tokens: int, tokens: int) -> SpecError:
     return SpecError(
         f"the corpus holds {show_tokens(found_tokens)} tokens, the prompt needs "
         f"{show_tokens(tokens)}; text is never repeated",
-        where=corpus.source,
-        cure="give a longer corpus with --corpus FILE (join several files if need be)",
+        where=source,
+        cure="give a longer corpus, or several that are joined: --corpus FILE --corpus FILE",
     )
 
 

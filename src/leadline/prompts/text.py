@@ -68,12 +68,12 @@ async def _rough_cut(
     start = line_start(text, rng.randint(0, max(0, len(text) - chars - _REACH_CHARS)))
     count = len(await encode(text[start : start + chars]))
     if count == 0:
-        raise corpus_too_short(corpus, count, tokens)
+        raise corpus_too_short(corpus.source, count, tokens)
     needed = round(len(text[start : start + chars]) * tokens / count)
     if start + needed + _REACH_CHARS > len(text):
         start = max(0, len(text) - needed - 2 * _REACH_CHARS)
     if start + needed > len(text):
-        raise corpus_too_short(corpus, len(await encode(text)), tokens)
+        raise corpus_too_short(corpus.source, len(await encode(text)), tokens)
     return start, start + needed
 
 

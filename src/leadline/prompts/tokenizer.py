@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable
+from functools import cached_property
 from pathlib import Path
-
-from tokenizers import Tokenizer
+from typing import TYPE_CHECKING
 
 from leadline.errors import SpecError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 Encode = Callable[[str], Awaitable[list[int]]]
 """Text to ids, without any special token added."""
@@ -16,30 +20,52 @@ Encode = Callable[[str], Awaitable[list[int]]]
 _BLOCK_CHARS = 1 << 20
 
 
-def load_tokenizer(reference: str) -> Encode:
-    """The tokenizer of a ``tokenizer.json``, or of a folder that holds one."""
-    path = Path(reference)
-    file = path / "tokenizer.json" if path.is_dir() else path
-    if not file.is_file():
-        raise SpecError(
-            "no tokenizer.json there",
-            where=reference,
-            cure="give the model's folder or its tokenizer.json",
-        )
-    try:
-        tokenizer = Tokenizer.from_file(str(file))
-    except Exception as error:  # the library raises bare Exception
-        raise SpecError(
-            f"not a tokenizer: {error}", where=str(file), cure="download tokenizer.json again"
-        ) from error
+class LocalTokenizer:
+    """A ``tokenizer.json``, read when it is first needed; called, it is an ``Encode``."""
 
-    async def encode(text: str) -> list[int]:
+    def __init__(self, reference: str) -> None:
+        path = Path(reference)
+        self.file = path / "tokenizer.json" if path.is_dir() else path
+        if not self.file.is_file():
+            raise SpecError(
+                "no tokenizer.json there",
+                where=reference,
+                cure="give the model's folder or its tokenizer.json",
+            )
+
+    @cached_property
+    def sha256(self) -> str:
+        with self.file.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    @cached_property
+    def huggingface(self) -> Tokenizer:
+        from tokenizers import Tokenizer
+
+        try:
+            return Tokenizer.from_file(str(self.file))
+        except Exception as error:  # the library raises bare Exception
+            raise SpecError(
+                f"not a tokenizer: {error}",
+                where=str(self.file),
+                cure="download tokenizer.json again",
+            ) from error
+
+    async def __call__(self, text: str) -> list[int]:
+        return self.encode(text)
+
+    def encode(self, text: str) -> list[int]:
         ids: list[int] = []
         for block in text_blocks(text):
-            ids += tokenizer.encode(block, add_special_tokens=False).ids
+            ids += self.huggingface.encode(block, add_special_tokens=False).ids
         return ids
 
-    return encode
+
+def load_tokenizer(reference: str) -> LocalTokenizer:
+    """The tokenizer of a ``tokenizer.json``, or of a folder that holds one, checked at once."""
+    tokenizer = LocalTokenizer(reference)
+    _ = tokenizer.huggingface
+    return tokenizer
 
 
 def text_blocks(text: str, size: int = _BLOCK_CHARS) -> list[str]:
