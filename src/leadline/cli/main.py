@@ -8,6 +8,7 @@ import sys
 import click
 
 from leadline import __version__
+from leadline.cli.bench import bench
 from leadline.cli.planning import plan
 from leadline.cli.qualify import prove, quickstart, report, run, runs
 from leadline.errors import LeadlineError
@@ -58,5 +59,5 @@ def cli() -> None:
     """
 
 
-for _verb in (quickstart, plan, run, prove, report, runs):
+for _verb in (quickstart, plan, run, prove, bench, report, runs):
     cli.add_command(_verb)

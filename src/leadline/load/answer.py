@@ -134,27 +134,37 @@ class Answer:
             )
 
     def _take_event(self, t_ns: int, event: dict[str, Any]) -> None:
-        if usage := _require(dict, event.get("usage")):
-            self.usage = usage
+        """Of all that is read here there are as many as tokens: hence no detours."""
+        usage = event.get("usage")
+        if usage:
+            self.usage = _require(dict, usage)
         if self._timings_path:
             self.timings = _require(dict, pick(event, self._timings_path)) or self.timings
         choices = event.get("choices")
         if not choices:
             return
-        choice = choices[0] if isinstance(choices, list) else None
-        choice = choice if isinstance(choice, dict) else {}
-        if reason := _require(str, choice.get("finish_reason")):
-            self.finish_reason = reason
-        text = _require(str, choice.get("text") or _delta_text(choice)) or ""
-        count = pick(event, self._count_path) if self._count_path else None
-        self.events.append(Event(t_ns, text, count if isinstance(count, int) else None))
+        choice = choices[0] if type(choices) is list and type(choices[0]) is dict else {}
+        if reason := choice.get("finish_reason"):
+            self.finish_reason = _require(str, reason)
+        text = choice.get("text") or _delta_text(choice)
+        if type(text) is not str:
+            raise TypeError
+        self.events.append(Event(t_ns, text, self._count(event, usage)))
+
+    def _count(self, event: dict[str, Any], usage: Any) -> int | None:
+        """Tokens so far, by the server's own count."""
+        path = self._count_path
+        if path is None:
+            return None
+        count = usage.get(path[6:]) if usage and path.startswith("usage.") else pick(event, path)
+        return count if type(count) is int else None
 
 
 def _delta_text(choice: dict[str, Any]) -> Any:
     delta = choice.get("delta")
-    if not isinstance(delta, dict):
-        return None
-    return next((found for name in _DELTA_TEXTS if (found := delta.get(name))), None)
+    if type(delta) is not dict:
+        return ""
+    return next((found for name in _DELTA_TEXTS if (found := delta.get(name))), "")
 
 
 T = TypeVar("T")
@@ -162,9 +172,9 @@ T = TypeVar("T")
 
 def _require(kind: type[T], value: Any) -> T | None:
     """The value if it is of that kind or absent; ``TypeError`` otherwise."""
-    if value is not None and not isinstance(value, kind):
-        raise TypeError
-    return value
+    if value is None or isinstance(value, kind):
+        return value
+    raise TypeError
 
 
 def _failure(kind: FailureKind, message: str) -> Failure:
