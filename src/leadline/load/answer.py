@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import orjson
 
 from leadline.engines.engine import Engine, pick
+from leadline.load.plain import COUNT_PATH, read_plain
 from leadline.load.stream import EVENT, Stream
 from leadline.records import Clock, Event, Exchange, Failure, FailureKind
 
@@ -18,6 +19,8 @@ _REFUSED = 300
 # A long prompt makes a long line when a server echoes it in an error.
 _ERROR_BYTES = 4000
 
+# The last events of a stream say how it ended: they are read one by one.
+_TAIL = 4
 # What chat and reasoning models send instead of a completion's ``text``.
 _DELTA_TEXTS = ("content", "reasoning_content", "reasoning")
 
@@ -77,16 +80,27 @@ def read_events(chunks: list[tuple[int, bytes]], engine: Engine) -> Answer:
     An event carries the tick of the chunk that completed its line.
     """
     answer = Answer(engine)
+    ticks, payloads = _payloads(chunks)
+    begun = answer.take_plain(ticks[:-_TAIL], payloads[:-_TAIL])
+    for t_ns, payload in zip(ticks[begun:], payloads[begun:], strict=True):
+        answer.take(t_ns, payload)
+    return answer
+
+
+def _payloads(chunks: list[tuple[int, bytes]]) -> tuple[list[int], list[bytes]]:
+    ticks, payloads = [], []
     rest = b""
     for t_ns, chunk in chunks:
         lines = (rest + chunk if rest else chunk).split(b"\n")
         rest = lines.pop()
         for line in lines:
             if line.startswith(EVENT):
-                answer.take(t_ns, line[len(EVENT) :].strip())
-    if rest.startswith(EVENT) and chunks:
-        answer.take(chunks[-1][0], rest[len(EVENT) :].strip())
-    return answer
+                ticks.append(t_ns)
+                payloads.append(line[len(EVENT) :].strip())
+    if rest.startswith(EVENT):
+        ticks.append(chunks[-1][0])
+        payloads.append(rest[len(EVENT) :].strip())
+    return ticks, payloads
 
 
 class Answer:
@@ -110,6 +124,14 @@ class Answer:
         if not self.terminated:
             return _failure("disconnected", "the stream ended without its end marker")
         return None
+
+    def take_plain(self, ticks: list[int], payloads: list[bytes]) -> int:
+        """How many payloads were taken at once: all, if they are nothing but tokens, or none."""
+        if self._timings_path or self._count_path not in {None, COUNT_PATH}:
+            return 0
+        events = read_plain(ticks, payloads, counted=self._count_path is not None)
+        self.events = events or []
+        return len(self.events)
 
     def take(self, t_ns: int, payload: bytes) -> None:
         if payload == b"[DONE]":
