@@ -59,6 +59,17 @@ class Clock(_Line):
     end_ns: int
 
 
+class Strain(_Line):
+    """How hard the client itself was at work during a load."""
+
+    wall_s: float
+    cpu_share: float
+    """CPU time of the process by wall time: 1 is one core, fully."""
+    lag_p99_s: float
+    """Of the event loop, sampled each 10 ms: how late it came to what was due."""
+    lag_max_s: float
+
+
 class Needle(_Line):
     depth_tokens: int
     """Tokens before the needle."""

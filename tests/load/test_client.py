@@ -30,6 +30,7 @@ from leadline.deploy.process import free_port
 from leadline.engines.engine import load_engine
 from leadline.launch import Endpoint
 from leadline.load import dial
+from leadline.load.answer import Answer as Reading
 from leadline.load.answer import read_events
 from leadline.load.client import (
     ROUTES,
@@ -290,6 +291,40 @@ def test_however_the_stream_is_cut_into_chunks_the_events_are_the_same(data: st.
     assert answer.usage == {"prompt_tokens": 3, "completion_tokens": 2}
     assert answer.terminated
     assert answer.problem() is None
+
+
+ODD_EVENTS = st.sampled_from(
+    [
+        token("x", 3),
+        token("", 3),
+        token("ß\n", 3),
+        token("x", 3, "length"),
+        token("x"),
+        usage(3, 3),
+        chat_delta(content="hm"),
+        sse(error={"message": "no"}),
+        sse(error=None, choices=[{"text": "x"}], usage={"completion_tokens": 3}),
+        sse(choices=[{"text": None}], usage={"completion_tokens": None}),
+        sse(choices=[{"text": "a"}, {"text": "b"}], usage={"completion_tokens": 2}),
+        sse(choices=[{"text": 5}]),
+        b"data: oops\n\n",
+        b"data:\n\n",
+        b"data: 7\n\n",
+        DONE,
+    ]
+)
+
+
+@given(odd=st.lists(ODD_EVENTS, max_size=12), engine=st.sampled_from(["vllm", "openai"]))
+def test_read_at_once_or_one_by_one_the_answer_is_the_same(odd: list[bytes], engine: str) -> None:
+    pieces = [token("a", 1), token("b", 2), *odd, token("z", 9, "stop"), usage(3, 9), DONE]
+    chunks = list(enumerate(pieces))
+    at_once = read_events(chunks, load_engine(engine))
+    one_by_one = Reading(load_engine(engine))
+    for t_ns, piece in chunks:
+        one_by_one.take(t_ns, piece[len(b"data:") :].strip())
+    assert vars(at_once) == vars(one_by_one)
+    assert at_once.problem() == one_by_one.problem()
 
 
 # --- the clock ------------------------------------------------------------------------------

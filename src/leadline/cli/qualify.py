@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -94,7 +94,7 @@ def run(
 def prove(runs_root: Path, as_json: bool, **options: Any) -> int:
     """Prove that a running server really reads N tokens, cold, and measure it."""
     campaign = _prove_campaign(**options)
-    _await(_require_server(campaign))
+    await_work(_require_server(campaign))
     text = campaign.model_dump_json(indent=2, exclude_unset=True)
     return _run(campaign, text, runs_root, fresh=True, as_json=as_json)
 
@@ -105,7 +105,10 @@ def prove(runs_root: Path, as_json: bool, **options: Any) -> int:
 @json_option
 def report(run_name: str, runs_root: Path, as_json: bool) -> int:
     """Render a run again from its journal alone. RUN is a directory, an id, or 'last'."""
-    return _report(find_run(run_name, runs_root), as_json=as_json)
+    from leadline.cli.bench import is_load, report_load
+
+    path = find_run(run_name, runs_root)
+    return (report_load if is_load(path) else _report)(path, as_json=as_json)
 
 
 @click.command()
@@ -147,7 +150,7 @@ def _run(
     watcher = watch_on(console(stderr=True), plain=as_json)
     redact = Redactor(_secrets(campaign))
     try:
-        path = _await(run_campaign(campaign, text, options, watcher, redact))
+        path = await_work(run_campaign(campaign, text, options, watcher, redact))
     finally:
         watcher.close()
     return _report(path, as_json=as_json)
@@ -173,7 +176,7 @@ def _report(path: Path, *, as_json: bool) -> int:
 T = TypeVar("T")
 
 
-def _await(work: Coroutine[Any, Any, T]) -> T:
+def await_work(work: Coroutine[Any, Any, T]) -> T:
     """Run to the end; SIGTERM ends the work as safely as Ctrl-C does."""
     import asyncio
 
@@ -252,14 +255,21 @@ async def _require_server(campaign: Campaign) -> None:
 
 def _secrets(campaign: Campaign) -> tuple[str, ...]:
     """Values that must not reach any file: keys from the environment and from deployments."""
+    deployments = [campaign.deployment(key) for key in campaign.deployments]
+    named = {n: value for item in deployments for n, value in item.env.items() if _is_secret(n)}
+    variables = [getattr(item.target, "api_key_env", None) for item in deployments]
+    return (*known_secrets(variables), *_long_enough(named.values()))
+
+
+def known_secrets(variables: Iterable[str | None]) -> tuple[str, ...]:
+    """Values of those variables, and of all that are named like a secret."""
     named = {name: value for name, value in os.environ.items() if _is_secret(name)}
-    for key in campaign.deployments:
-        deployment = campaign.deployment(key)
-        named |= {name: value for name, value in deployment.env.items() if _is_secret(name)}
-        variable = getattr(deployment.target, "api_key_env", None)
-        if variable and variable in os.environ:
-            named[variable] = os.environ[variable]
-    return tuple(value for value in named.values() if len(value) >= 6)  # noqa: PLR2004
+    named |= {name: os.environ[name] for name in variables if name and name in os.environ}
+    return _long_enough(named.values())
+
+
+def _long_enough(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(value for value in values if len(value) >= 6)  # noqa: PLR2004
 
 
 def _is_secret(name: str) -> bool:

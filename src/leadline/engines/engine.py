@@ -68,6 +68,8 @@ class Engine:
     """Added to every request, for example to be told the token count with each chunk."""
     cold_fields: Mapping[str, Any] = field(default_factory=dict)
     """Added so that no cached prefix is used."""
+    full_length_fields: Mapping[str, Any] = field(default_factory=dict)
+    """Added so that the model never ends early: every answer has the length asked for."""
     salt_field: str | None = None
     """Field that takes a cache salt: requests with different salts never share a prefix."""
     token_count_path: str | None = None

@@ -16,6 +16,7 @@ SGLANG = Engine(
         ),
     ),
     request_fields={"stream_options": {"include_usage": True, "continuous_usage_stats": True}},
+    full_length_fields={"ignore_eos": True},
     token_count_path="usage.completion_tokens",
     counters={
         "prompt_tokens": "sglang:prompt_tokens_total",

@@ -76,6 +76,7 @@ VLLM = Engine(
     request_fields={
         "stream_options": {"include_usage": True, "continuous_usage_stats": True},
     },
+    full_length_fields={"ignore_eos": True},
     salt_field="cache_salt",
     token_count_path="usage.completion_tokens",
     counters={

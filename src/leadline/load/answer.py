@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import orjson
 
 from leadline.engines.engine import Engine, pick
+from leadline.load.plain import COUNT_PATH, read_plain
 from leadline.load.stream import EVENT, Stream
 from leadline.records import Clock, Event, Exchange, Failure, FailureKind
 
@@ -18,6 +19,8 @@ _REFUSED = 300
 # A long prompt makes a long line when a server echoes it in an error.
 _ERROR_BYTES = 4000
 
+# The last events of a stream say how it ended: they are read one by one.
+_TAIL = 4
 # What chat and reasoning models send instead of a completion's ``text``.
 _DELTA_TEXTS = ("content", "reasoning_content", "reasoning")
 
@@ -77,16 +80,27 @@ def read_events(chunks: list[tuple[int, bytes]], engine: Engine) -> Answer:
     An event carries the tick of the chunk that completed its line.
     """
     answer = Answer(engine)
+    ticks, payloads = _payloads(chunks)
+    begun = answer.take_plain(ticks[:-_TAIL], payloads[:-_TAIL])
+    for t_ns, payload in zip(ticks[begun:], payloads[begun:], strict=True):
+        answer.take(t_ns, payload)
+    return answer
+
+
+def _payloads(chunks: list[tuple[int, bytes]]) -> tuple[list[int], list[bytes]]:
+    ticks, payloads = [], []
     rest = b""
     for t_ns, chunk in chunks:
         lines = (rest + chunk if rest else chunk).split(b"\n")
         rest = lines.pop()
         for line in lines:
             if line.startswith(EVENT):
-                answer.take(t_ns, line[len(EVENT) :].strip())
-    if rest.startswith(EVENT) and chunks:
-        answer.take(chunks[-1][0], rest[len(EVENT) :].strip())
-    return answer
+                ticks.append(t_ns)
+                payloads.append(line[len(EVENT) :].strip())
+    if rest.startswith(EVENT):
+        ticks.append(chunks[-1][0])
+        payloads.append(rest[len(EVENT) :].strip())
+    return ticks, payloads
 
 
 class Answer:
@@ -111,6 +125,14 @@ class Answer:
             return _failure("disconnected", "the stream ended without its end marker")
         return None
 
+    def take_plain(self, ticks: list[int], payloads: list[bytes]) -> int:
+        """How many payloads were taken at once: all, if they are nothing but tokens, or none."""
+        if self._timings_path or self._count_path not in {None, COUNT_PATH}:
+            return 0
+        events = read_plain(ticks, payloads, counted=self._count_path is not None)
+        self.events = events or []
+        return len(self.events)
+
     def take(self, t_ns: int, payload: bytes) -> None:
         if payload == b"[DONE]":
             self.terminated = True
@@ -134,27 +156,37 @@ class Answer:
             )
 
     def _take_event(self, t_ns: int, event: dict[str, Any]) -> None:
-        if usage := _require(dict, event.get("usage")):
-            self.usage = usage
+        """Of all that is read here there are as many as tokens: hence no detours."""
+        usage = event.get("usage")
+        if usage:
+            self.usage = _require(dict, usage)
         if self._timings_path:
             self.timings = _require(dict, pick(event, self._timings_path)) or self.timings
         choices = event.get("choices")
         if not choices:
             return
-        choice = choices[0] if isinstance(choices, list) else None
-        choice = choice if isinstance(choice, dict) else {}
-        if reason := _require(str, choice.get("finish_reason")):
-            self.finish_reason = reason
-        text = _require(str, choice.get("text") or _delta_text(choice)) or ""
-        count = pick(event, self._count_path) if self._count_path else None
-        self.events.append(Event(t_ns, text, count if isinstance(count, int) else None))
+        choice = choices[0] if type(choices) is list and type(choices[0]) is dict else {}
+        if reason := choice.get("finish_reason"):
+            self.finish_reason = _require(str, reason)
+        text = choice.get("text") or _delta_text(choice)
+        if type(text) is not str:
+            raise TypeError
+        self.events.append(Event(t_ns, text, self._count(event, usage)))
+
+    def _count(self, event: dict[str, Any], usage: Any) -> int | None:
+        """Tokens so far, by the server's own count."""
+        path = self._count_path
+        if path is None:
+            return None
+        count = usage.get(path[6:]) if usage and path.startswith("usage.") else pick(event, path)
+        return count if type(count) is int else None
 
 
 def _delta_text(choice: dict[str, Any]) -> Any:
     delta = choice.get("delta")
-    if not isinstance(delta, dict):
-        return None
-    return next((found for name in _DELTA_TEXTS if (found := delta.get(name))), None)
+    if type(delta) is not dict:
+        return ""
+    return next((found for name in _DELTA_TEXTS if (found := delta.get(name))), "")
 
 
 T = TypeVar("T")
@@ -162,9 +194,9 @@ T = TypeVar("T")
 
 def _require(kind: type[T], value: Any) -> T | None:
     """The value if it is of that kind or absent; ``TypeError`` otherwise."""
-    if value is not None and not isinstance(value, kind):
-        raise TypeError
-    return value
+    if value is None or isinstance(value, kind):
+        return value
+    raise TypeError
 
 
 def _failure(kind: FailureKind, message: str) -> Failure:

@@ -38,6 +38,7 @@ def request_body(
     form: PromptForm,
     cold: bool,
     salt: str,
+    full_length: bool = False,
 ) -> bytes:
     """The request as bytes, ready before the clock starts."""
     body: dict[str, Any] = {
@@ -49,6 +50,8 @@ def request_body(
         "stream_options": {"include_usage": True},
         **engine.request_fields,
     }
+    if full_length:
+        body |= engine.full_length_fields
     if cold:
         body |= engine.cold_fields
         if engine.salt_field:

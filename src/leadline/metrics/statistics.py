@@ -20,6 +20,18 @@ class Spread(BaseModel):
     high: float
 
 
+class Quantiles(BaseModel):
+    """``n`` values by the quantiles that loads are judged by, linearly interpolated."""
+
+    model_config = ConfigDict(frozen=True)
+
+    n: int
+    p50: float
+    p90: float
+    p99: float
+    high: float
+
+
 class Proportion(BaseModel):
     """``hits`` of ``n`` with the Wilson score interval at 95 %."""
 
@@ -46,6 +58,15 @@ def spread(values: Iterable[float | None]) -> Spread | None:
         low=float(known.min()),
         high=float(known.max()),
     )
+
+
+def quantiles(values: Iterable[float | None]) -> Quantiles | None:
+    """``None`` when there is no value; missing values are left out and show in ``n``."""
+    known = np.array([value for value in values if value is not None])
+    if known.size == 0:
+        return None
+    p50, p90, p99 = (float(found) for found in np.quantile(known, (0.5, 0.9, 0.99)))
+    return Quantiles(n=known.size, p50=p50, p90=p90, p99=p99, high=float(known.max()))
 
 
 def quantile(values: Iterable[float], q: float) -> float | None:

@@ -1,0 +1,209 @@
+"""``leadline bench`` from the command line to the report, against a server with a script."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.fake_server import (
+    CUT,
+    DONE,
+    Answer,
+    FakeServer,
+    Step,
+    models,
+    serving_apart,
+    sse,
+    token,
+    usage,
+)
+
+from leadline.cli import main
+from leadline.journal import Run
+from leadline.metrics import load_verdict
+
+PROMPT_TOKENS = 20
+SOUND: Sequence[Step] = (
+    0.01, token("a", 1), 0.01, token("b", 2) + token("c", 3), 0.01, token("d", 4, "length"),
+    usage(PROMPT_TOKENS, 4), DONE,
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LEADLINE_API_KEY", raising=False)
+    Path("sea.txt").write_text("deep blue sea\n" * 2000, encoding="utf-8")
+    for limit in ("MOST_CPU_SHARE", "MOST_LAG_S", "MOST_LATE_S"):
+        monkeypatch.setattr(load_verdict, limit, 60)  # the machine of a test may be busy
+
+
+def server(script: Sequence[Step] = SOUND, refusal: Answer | None = None) -> FakeServer:
+    routes = {
+        "/v1/models": models("tiny"),
+        "/version": Answer({"version": "0.12.0"}),
+        "/tokenize": Answer({"tokens": list(range(100))}),
+    }
+    return FakeServer(script=script, refusal=refusal, routes=routes)
+
+
+def bench(
+    fake: FakeServer, capsys: pytest.CaptureFixture[str], *options: str, code: int = 0
+) -> dict[str, Any]:
+    argv = ["bench", "--model", "tiny", "--corpus", "sea.txt", "--input-tokens", "20"]
+    argv += ["--output-tokens", "4", "--json", *options]
+    with serving_apart(fake), pytest.raises(SystemExit) as end:
+        main([*argv, "--url", fake.url])
+    printed = capsys.readouterr()
+    assert end.value.code == code, printed.err
+    return dict(json.loads(printed.out)) if printed.out else {"stderr": printed.err}
+
+
+def test_a_closed_loop_is_measured_and_its_warm_up_is_left_out(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fake = server()
+    found = bench(fake, capsys, "--concurrency", "3", "--requests", "9")
+    assert (found["status"], found["sent"], found["answered"]) == ("pass", 9, 9)
+    assert len(fake.bodies) >= 9 + 3
+    for name in ("ttft_s", "tpot_s", "e2e_s"):
+        times = found[name]
+        assert times["n"] == 9
+        assert 0 < times["p50"] <= times["p90"] <= times["p99"] <= times["high"] < 1
+    assert found["itl_s"]["n"] == 9 * 3
+    assert found["chunk_gaps_s"]["n"] == 9 * 3  # two events of one chunk have one tick
+    assert found["late_s"] is None
+    assert found["output_tokens_per_s"] == pytest.approx(9 * 4 / found["wall_s"])
+    assert found["goodput_per_s"] is None
+    assert found["strain"]["cpu_share"] > 0
+
+
+def test_every_prompt_is_its_own_and_of_full_length(capsys: pytest.CaptureFixture[str]) -> None:
+    fake = server()
+    bench(fake, capsys, "--concurrency", "2", "--requests", "4", "--seed", "5")
+    bodies = [body for body in fake.bodies if "max_tokens" in body]
+    assert {len(body["prompt"]) for body in bodies} == {PROMPT_TOKENS}
+    assert len({body["cache_salt"] for body in bodies}) == len(bodies) == 4 + 2
+    assert all(body["ignore_eos"] for body in bodies)
+
+
+def test_an_open_loop_keeps_intended_and_real_times(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--rate", "50", "--arrivals", "constant", "--requests", "10")
+    found = bench(server(), capsys, *options, "--ttft-goal", "5", "--itl-goal", "5")
+    assert found["late_s"]["n"] == 10
+    assert found["goodput_per_s"] == pytest.approx(found["requests_per_s"])
+    (path,) = Path("runs/bench").iterdir()
+    records = [record for record in Run(path).records() if record.purpose == "trial"]
+    clocks = [record.exchange.clock for record in records]
+    intended = [(clock.intended_ns - clocks[0].intended_ns) / 1e9 for clock in clocks]
+    assert intended == pytest.approx([number / 50 for number in range(10)], abs=1e-6)
+    assert all(clock.start_ns >= clock.intended_ns for clock in clocks)
+
+
+def test_a_trace_gives_times_and_lengths(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [{"timestamp": t, "input_length": 20, "output_length": 4} for t in (0, 30, 60)]
+    Path("trace.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    found = bench(server(), capsys, "--trace", "trace.jsonl")
+    assert (found["sent"], found["answered"]) == (3, 3)
+    assert found["wall_s"] > 0.06
+
+
+def test_nothing_within_the_goal_is_no_goodput(capsys: pytest.CaptureFixture[str]) -> None:
+    found = bench(server(), capsys, "--concurrency", "1", "--requests", "2", "--itl-goal", "0.001")
+    assert found["goodput_per_s"] == 0
+
+
+class Changing(FakeServer):
+    """Sound for the warm-up, then another script."""
+
+    def __init__(self, later: Sequence[Step], sound: int = 1) -> None:
+        super().__init__(SOUND, routes=server().routes)
+        self.later = later
+        self.sound = sound
+
+    async def completions(self, request: Any) -> Any:
+        if len([body for body in self.bodies if "max_tokens" in body]) >= self.sound:
+            self.script = self.later
+        return await super().completions(request)
+
+
+@pytest.mark.parametrize(
+    ("script", "kind"),
+    [
+        ((token("holder", reason="abort"), DONE), "aborted"),
+        ((sse(error={"message": "too long"}), DONE), "stream_error"),
+        ((token("a", 1), CUT), "disconnected"),
+        ((token("a", 1, "length"), usage(PROMPT_TOKENS, 1), DONE), "short"),
+        ((token("a", 4, "length"), usage(PROMPT_TOKENS - 1, 4), DONE), "wrong-length"),
+        ((b'{"choices": [{"text": "all at once", "finish_reason": "length"}]}',), "malformed"),
+        ((token("a", 1), 0.5, token("b", 4, "length"), DONE), "stalled"),
+    ],
+)
+def test_no_trap_counts_as_a_success(
+    script: Sequence[Step], kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--concurrency", "1", "--requests", "2", "--between-tokens-s", "0.2")
+    found = bench(Changing(script), capsys, *options, code=2)
+    assert found["status"] == "fail"
+    assert found["failures"] == {kind: 2}
+    assert found["answered"] == 0
+    assert found["ttft_s"] is None
+
+
+def test_a_server_that_refuses_the_first_request_ends_it_with_its_words(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fake = server(refusal=Answer({"error": {"message": "overloaded"}}, 503))
+    told = bench(fake, capsys, "--concurrency", "1", code=2)["stderr"]
+    assert "HTTP 503: overloaded" in told
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    "options", [(), ("--concurrency", "1", "--rate", "2"), ("--concurrency", "0")]
+)
+def test_a_load_that_cannot_be_meant_is_wrong_use(
+    options: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "cure:" in bench(server(), capsys, *options, code=3)["stderr"]
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("limit", "reason"),
+    [
+        ("MOST_CPU_SHARE", "it used "),
+        ("MOST_LAG_S", "its event loop lagged by "),
+        ("MOST_LATE_S", "it sent "),
+    ],
+)
+def test_a_client_that_is_the_bottleneck_makes_the_result_inconclusive(
+    limit: str,
+    reason: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(load_verdict, limit, -1)
+    found = bench(server(), capsys, "--rate", "50", "--requests", "3", code=1)
+    assert found["status"] == "inconclusive"
+    assert found["reason"].startswith(f"the client was the bottleneck: {reason}")
+
+
+def test_report_and_runs_know_a_load(capsys: pytest.CaptureFixture[str]) -> None:
+    first = bench(server(), capsys, "--concurrency", "1", "--requests", "3", "--ttft-goal", "5")
+    with pytest.raises(SystemExit) as end:
+        main(["report", "last", "--json"])
+    assert end.value.code == 0
+    assert json.loads(capsys.readouterr().out) == first
+    with pytest.raises(SystemExit):
+        main(["report", "last"])
+    shown = capsys.readouterr().out
+    assert "TTFT" in shown
+    assert "1 warm-up requests" in shown
+    with pytest.raises(SystemExit):
+        main(["runs", "--json"])
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["state"], row["cells"]) == ("finished", "3 of 3 answered, pass")
