@@ -25,6 +25,7 @@ ON_TRN2 = (LLAMA, "trn2.48xlarge")
         (ON_H200, "vllm==0.12.0", {"tensor_parallel_size": "abc"}, "tensor_parallel_size 'abc'"),
         (ON_H200, "vllm==0.12.0", {"tensor_parallel_size": 0}, "tensor_parallel_size 0"),
         (ON_H200, "vllm==0.12.0", {"tp": True}, "tp True"),
+        (ON_H200, "vllm==0.12.0", {"tp": 10**12}, "more than any"),
         (ON_H200, "vllm==0.12.0", {"tensor-parallel-size": "-2"}, "'-2'"),
         (ON_H200, "vllm==0.12.0", {"gpu_memory_utilization": 9}, "gpu_memory_utilization 9"),
         (ON_H200, "vllm==0.12.0", {"gpu_memory_utilization": "nan"}, "'nan'"),
