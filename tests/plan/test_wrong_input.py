@@ -49,6 +49,13 @@ ON_TRN2 = (LLAMA, "trn2.48xlarge")
             {"additional_config": {"override_neuron_config": {"context_encoding_buckets": ["a"]}}},
             "bucket 'a'",
         ),
+        (ON_TRN2, "neuron==0.4.1", {"max_model_len": "-1"}, "max_model_len"),
+        (
+            ON_TRN2,
+            "neuron==0.4.1",
+            {"additional_config": {"override_neuron_config": {"token_generation_buckets": 5}}},
+            "not a list",
+        ),
         (ON_TRN2, "neuron==9.9.9", {}, "9.9.9"),
         (ON_TRN2, "vllm==0.12.0", {}, "Neuron"),
     ],

@@ -104,6 +104,11 @@ def _read_wholes(name: str, value: Any, rule: Mapping[str, Any]) -> Sequence[int
 
 
 def _read_tokens(name: str, value: Any, _rule: Mapping[str, Any]) -> int:
+    return read_tokens(name, value)
+
+
+def read_tokens(name: str, value: Any) -> int:
+    """A token count; ``PlanError`` with the accepted forms for anything else."""
     try:
         return parse_tokens(value)
     except ValueError as error:
