@@ -14,6 +14,7 @@ from leadline.plan.neuron_buckets import Buckets, count_tiles, list_buckets, pru
 from leadline.plan.neuron_memory import NeuronMemory
 from leadline.plan.neuron_rules import NeuronRelease, Rule, find_rule
 from leadline.plan.neuron_settings import NeuronSettings, is_on
+from leadline.plan.options import read_count
 from leadline.plan.schema import Finding
 from leadline.units import show_bytes, show_tokens
 
@@ -107,7 +108,7 @@ def _check_cache_arguments(settings: NeuronSettings) -> Iterator[Finding]:
         reason += f"{settings.least_blocks:,}"
         amount = f"{settings.least_blocks}"
         yield rule.find("start_fail", reason, "num_gpu_blocks_override", "raise", amount)
-    if compiled is not None and int(compiled) != int(given or 0):
+    if compiled is not None and read_count("pa_num_blocks", compiled, 0) != int(given or 0):
         reason = f"pa_num_blocks {compiled} without the same num_gpu_blocks_override ({given})"
         yield rule.find("start_fail", reason, "num_gpu_blocks_override", "set", str(compiled))
 

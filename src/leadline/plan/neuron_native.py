@@ -17,7 +17,7 @@ from leadline.plan.neuron_checks import check_cores, check_trained_context
 from leadline.plan.neuron_memory import NeuronMemory, count_token_bytes, graph_term, weight_term
 from leadline.plan.neuron_rules import NeuronRelease, find_rule
 from leadline.plan.neuron_settings import is_on, read_core_size, read_mapping, spell_option
-from leadline.plan.options import list_ignored
+from leadline.plan.options import list_ignored, read_tokens
 from leadline.plan.releases import find_vllm_release
 from leadline.plan.schema import Finding
 from leadline.plan.vllm import Measured
@@ -83,7 +83,7 @@ def read_native_settings(
     additional = read_mapping(known.get("additional_config"), "additional_config")
     config = read_mapping(additional.get("neuron_config"), "neuron_config")
     rule, defaults = find_rule("native"), read_table("neuron")["defaults"]
-    length = parse_tokens(known.get("max_model_len") or model.max_position)
+    length = read_tokens("max_model_len", known.get("max_model_len") or model.max_position)
     batched = parse_tokens(known.get("max_num_batched_tokens", defaults["max_num_batched_tokens"]))
     segments = config.get("kv_segment_size_buckets")
     utilization = known.get("gpu_memory_utilization")

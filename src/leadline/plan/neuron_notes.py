@@ -11,7 +11,7 @@ from leadline.plan.neuron_buckets import count_tiles
 from leadline.plan.neuron_checks import count_row_tokens, uses_odd_batch
 from leadline.plan.neuron_rules import NeuronRelease, Rule, find_rule
 from leadline.plan.neuron_settings import NeuronSettings, is_on
-from leadline.plan.options import list_ignored
+from leadline.plan.options import list_ignored, read_count
 from leadline.units import show_tokens
 
 ODD_BATCH = (
@@ -84,7 +84,11 @@ def _note_ignored(settings: NeuronSettings) -> Iterator[str]:
 def _note_overrides(settings: NeuronSettings, release: NeuronRelease) -> Iterator[str]:
     override = settings.override
     block = override.get("pa_block_size")
-    if settings.prefix_caching and block is not None and int(block) != settings.block_tokens:
+    if (
+        settings.prefix_caching
+        and block is not None
+        and read_count("pa_block_size", block, 0) != settings.block_tokens
+    ):
         yield f"pa_block_size {block} is not block_size {settings.block_tokens}, and not checked"
     if is_on(override.get("is_prefix_caching")) and not settings.prefix_caching:
         yield "is_prefix_caching is on, enable_prefix_caching is off: not checked, and wrong"

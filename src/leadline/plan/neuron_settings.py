@@ -14,7 +14,7 @@ from leadline.plan.architecture import Model
 from leadline.plan.hardware import Device
 from leadline.plan.neuron_buckets import Buckets, list_buckets
 from leadline.plan.neuron_rules import NeuronRelease, find_rule
-from leadline.plan.options import read_count
+from leadline.plan.options import read_count, read_tokens
 from leadline.plan.quantization import Quantization
 from leadline.units import parse_tokens
 
@@ -79,8 +79,9 @@ def read_neuron_settings(
     known = {spell_option(key): value for key, value in given.items()}
     additional = read_mapping(known.get("additional_config"), "additional_config")
     override = read_mapping(additional.get("override_neuron_config"), "override_neuron_config")
-    length = parse_tokens(known.get("max_model_len") or model.max_position)
-    prompt = additional.get("max_prompt_length") or override.get("max_context_length") or length
+    length = read_tokens("max_model_len", known.get("max_model_len") or model.max_position)
+    asked = additional.get("max_prompt_length") or override.get("max_context_length") or length
+    prompt = read_tokens("max_prompt_length", asked)
     seqs = parse_tokens(known.get("max_num_seqs", read_table("neuron")["defaults"]["max_num_seqs"]))
     caching = is_on(known.get("enable_prefix_caching", True))
     block = int(known.get("block_size") or 0)
@@ -92,12 +93,12 @@ def read_neuron_settings(
         tensor=int(known.get("tensor_parallel_size", 1)),
         core_size=read_core_size(env, override, device),
         max_model_tokens=length,
-        max_prompt_tokens=parse_tokens(prompt),
+        max_prompt_tokens=prompt,
         max_seqs=seqs,
         prefix_caching=caching,
         block_tokens=block if caching else length,
         blocks=_count_blocks(known, length, seqs, block) if caching else seqs,
-        buckets=read_buckets(override, parse_tokens(prompt), length, caching=caching),
+        buckets=read_buckets(override, prompt, length, caching=caching),
         kernels=tuple(flag for flag in flags if is_on(override.get(flag))),
         kv_element_bytes=1 if is_on(override.get(release.kv_quant_key)) else model.dtype_bytes,
         quantization=_read_weights(override),
@@ -163,6 +164,8 @@ def is_on(value: object) -> bool:
 
 def _list(values: Sequence[int] | None) -> tuple[int, ...]:
     """NxDI sorts the lists that it is given."""
+    if values and not isinstance(values, list | tuple):
+        raise PlanError(f"{values!r} is not a list of buckets", where="settings", cure="[256, 512]")
     return tuple(sorted(read_count("bucket", value) for value in values)) if values else ()
 
 

@@ -87,7 +87,14 @@ def _read_value(name: str, value: Any, rules: Mapping[str, Mapping[str, Any]]) -
 
 
 def _read_whole(name: str, value: Any, rule: Mapping[str, Any]) -> int:
-    return read_count(name, value, rule["least"])
+    count = read_count(name, value, rule["least"])
+    if count > rule.get("most", count):
+        raise PlanError(
+            f"{name} {count} is more than any deployment has",
+            where="settings",
+            cure=f"write at most {rule['most']}",
+        )
+    return count
 
 
 def _read_wholes(name: str, value: Any, rule: Mapping[str, Any]) -> Sequence[int]:
@@ -97,6 +104,11 @@ def _read_wholes(name: str, value: Any, rule: Mapping[str, Any]) -> Sequence[int
 
 
 def _read_tokens(name: str, value: Any, _rule: Mapping[str, Any]) -> int:
+    return read_tokens(name, value)
+
+
+def read_tokens(name: str, value: Any) -> int:
+    """A token count; ``PlanError`` with the accepted forms for anything else."""
     try:
         return parse_tokens(value)
     except ValueError as error:

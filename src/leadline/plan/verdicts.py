@@ -171,7 +171,7 @@ def _largest_divisor(model: Model, shards: Shards, tensor: int) -> int:
     heads = model.layers[0].attention.kv_heads
     return next(
         ranks
-        for ranks in range(tensor - 1 or 1, 0, -1)
+        for ranks in range(min(tensor - 1, *counts) or 1, 0, -1)
         if all(count % ranks == 0 for count in counts)
         and (model.is_mla or max(heads, ranks) % min(heads, ranks) == 0)
     )

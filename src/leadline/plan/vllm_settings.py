@@ -95,7 +95,7 @@ def read_vllm_settings(
     batched, seqs = _default_batch(device, release)
     max_seqs = parse_tokens(known.get("max_num_seqs", seqs))
     hybrid_reason = _hybrid_reason(known, env, model, release)
-    dtype = str(known.get("dtype", "auto"))
+    dtype = str(known.get("dtype") or "auto")
     dtype_bytes = DTYPE_BYTES[model.dtype if dtype == "auto" else _DTYPES.get(dtype, dtype)]
     element_bytes, latent_bytes = _kv_sizes(str(known.get("kv_cache_dtype", "auto")), dtype_bytes)
     return VllmSettings(
