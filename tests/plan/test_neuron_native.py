@@ -77,3 +77,15 @@ def test_a_pool_smaller_than_one_request_does_not_start() -> None:
     assert plan.binding is not None
     assert plan.binding.flag == "max_model_len"
     assert plan.kv.kind == "recorded"
+
+
+def test_an_environment_number_that_is_none_is_one_message() -> None:
+    with pytest.raises(PlanError, match="'much' is not a number"):
+        plan_deployment(
+            "meta-llama/Llama-3.3-70B-Instruct",
+            "trn2.48xlarge",
+            "neuron==0.24.0",
+            settings={"tensor_parallel_size": 64},
+            env={"VLLM_NEURON_KV_GMU_BUDGET_CAP_FRACTION": "much"},
+            max_model_len=8192,
+        )

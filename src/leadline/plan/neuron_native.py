@@ -9,6 +9,7 @@ from math import ceil
 from typing import Any
 
 from leadline.catalog.reading import read_table
+from leadline.errors import PlanError
 from leadline.plan.architecture import Model
 from leadline.plan.hardware import Device, Hardware
 from leadline.plan.ledger import make_term
@@ -97,12 +98,22 @@ def read_native_settings(
         max_seqs=parse_tokens(known.get("max_num_seqs", defaults["max_num_seqs"])),
         block_tokens=int(known.get("block_size") or rule["block_tokens"]),
         utilization=float(utilization or find_vllm_release(release.vllm).utilization),
-        kv_fraction=float(env.get(CAP_VARIABLE, rule["kv_fraction"])),
-        least_kv_gib=float(env.get(LEAST_VARIABLE, rule["least_kv_gib"])),
+        kv_fraction=_read_number(env, CAP_VARIABLE, rule["kv_fraction"]),
+        least_kv_gib=_read_number(env, LEAST_VARIABLE, rule["least_kv_gib"]),
         kv_element_bytes=1 if eight_bit else model.dtype_bytes,
         segment_tokens=int(segments[-1]) if segments else batched if batched < length else 0,
         unplanned=tuple(sorted(set(known) - _PLANNED)),
     )
+
+
+def _read_number(env: Mapping[str, str], name: str, default: float) -> float:
+    text = env.get(name, default)
+    try:
+        return float(text)
+    except ValueError:
+        raise PlanError(
+            f"{text!r} is not a number", where=name, cure="write a fraction or GiB, or leave it out"
+        ) from None
 
 
 def plan_native_memory(
