@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from leadline.errors import PlanError
 from leadline.plan.deployment import plan_deployment
 from leadline.plan.schema import Plan
 
