@@ -10,7 +10,13 @@ from tests.prompts.tokenizers_for_tests import real_text, save, train
 from leadline.errors import SpecError
 from leadline.prompts import token_corpus as module
 from leadline.prompts.corpus import find_corpora
-from leadline.prompts.token_corpus import OnProgress, TokenCorpus, cache_folder, open_token_corpus
+from leadline.prompts.token_corpus import (
+    OnProgress,
+    TokenCorpus,
+    UncuttableError,
+    cache_folder,
+    open_token_corpus,
+)
 from leadline.prompts.tokenizer import LocalTokenizer
 
 
@@ -152,3 +158,13 @@ def test_every_cut_splits_text_and_ids_alike(tokenizer: LocalTokenizer, text_fil
         tokens, chars = (array[spot : spot + 2] for array in corpus.cuts)
         piece = corpus.text[chars[0] : chars[1]]
         assert tokenizer.encode(piece) == corpus.ids[tokens[0] : tokens[1]].tolist()
+
+
+def test_a_long_text_is_not_forced_on_a_tokenizer_without_cuts(
+    tmp_path: Path, text_file: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_WHOLE_CHARS", 100_000)
+    with pytest.raises(UncuttableError, match="merges over words") as refusal:
+        open_text(text_file, save("lines", tmp_path / "lines"))
+    assert refusal.value.cure == "give a corpus of at most 100,000 characters"
+    assert not cache.exists()

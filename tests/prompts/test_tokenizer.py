@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.prompts.tokenizers_for_tests import KINDS, real_text, train
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from leadline.errors import SpecError
@@ -78,9 +81,18 @@ def test_blocks_are_the_text_and_never_longer_than_asked(text: str, size: int) -
     assert all(0 < len(block) <= size for block in blocks)
 
 
-@given(st.lists(st.text(alphabet="ab ", max_size=9), max_size=30), st.integers(11, 50))
-def test_blocks_end_at_line_ends_where_lines_are_shorter_than_a_block(
-    lines: list[str], size: int
-) -> None:
-    blocks = text_blocks("".join(f"{line}\n" for line in lines), size)
-    assert all(block.endswith("\n") for block in blocks)
+@given(st.lists(st.sampled_from(["deep", "blue", "sea.", "\n"]), min_size=9), st.integers(40, 60))
+def test_blocks_end_before_a_word_where_there_is_one(words: list[str], size: int) -> None:
+    blocks = text_blocks(" ".join(words), size)
+    for block, after in pairwise(blocks):
+        if re.search(r"[a-z] [a-z]", block):
+            assert re.match(r"[a-z]", block[-1])
+            assert re.match(r" [a-z]", after)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_blocks_of_real_text_give_the_ids_of_the_whole(kind: str) -> None:
+    text = real_text()[:30_000].replace("\n", "\n\n")
+    parts = [train(kind).encode(block).ids for block in text_blocks(text, 700)]
+    assert len(parts) > 40
+    assert [number for part in parts for number in part] == train(kind).encode(text).ids

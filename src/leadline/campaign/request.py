@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from leadline.campaign.serving import Served
@@ -16,7 +17,7 @@ from leadline.prompts.corpus import Corpus
 from leadline.prompts.haystack import Prompt, build_prompt
 from leadline.prompts.slices import draw_slice
 from leadline.prompts.text import build_text_prompt
-from leadline.prompts.token_corpus import TokenCorpus, open_token_corpus
+from leadline.prompts.token_corpus import TokenCorpus, UncuttableError, open_token_corpus
 from leadline.prompts.tokenizer import LocalTokenizer
 from leadline.records import Exchange, Purpose, Record, Sent
 from leadline.spec import PromptForm
@@ -55,11 +56,12 @@ class Sender:
         encode = self.served.encode
         inside = tokens - self.overhead_tokens.get(form, 0)
         if isinstance(encode, LocalTokenizer):
-            tokenised = await self._tokenised(corpus, encode)
-            drawn = draw_slice(tokenised, encode.encode, inside, seed, needles)
-            found = drawn.as_ids() if form == "ids" else drawn.as_text(encode.encode)
-            if found:
-                return found
+            with suppress(UncuttableError):
+                tokenised = await self._tokenised(corpus, encode)
+                drawn = draw_slice(tokenised, encode.encode, inside, seed, needles)
+                found = drawn.as_ids() if form == "ids" else drawn.as_text(encode.encode)
+                if found:
+                    return found
         build = build_prompt if form == "ids" else build_text_prompt
         return await build(corpus, encode, inside, seed, needles)
 

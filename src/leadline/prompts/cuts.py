@@ -22,6 +22,7 @@ EncodeBlocks = Callable[[Sequence[str]], list[TokenIds]]
 
 _CUT = re.compile(r"[0-9A-Za-z](?= [A-Za-z])")
 _GPT2_VISIBLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+_NEAR_CHARS = 1000
 _LETTER = np.array([chr(byte).isalpha() and byte < 0x80 for byte in range(256)])  # noqa: PLR2004
 _WORDLY = np.array([chr(byte).isalnum() and byte < 0x80 for byte in range(256)])  # noqa: PLR2004
 
@@ -43,6 +44,12 @@ def cut_blocks(text: str, size: int) -> list[str]:
         blocks.append(text[start:end])
         start = end
     return blocks
+
+
+def last_cut(text: str, start: int, end: int) -> int | None:
+    """The last cut inside that stretch of the text, if one is near its end."""
+    near = _CUT.finditer(text, max(start, end - _NEAR_CHARS), end)
+    return max((found.end() for found in near), default=None)
 
 
 def prove_cuts(encode: EncodeBlocks, sample: str) -> bool:

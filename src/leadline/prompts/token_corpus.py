@@ -40,6 +40,12 @@ _BATCH_BLOCKS = 16
 _SAMPLE_BLOCKS = 32
 _SAMPLE_CHARS = 1 << 15
 _CUT_SAMPLE_CHARS = 1 << 17
+# One call of the real tokenizer holds about 1 KiB per token.
+_WHOLE_CHARS = 1 << 20
+
+
+class UncuttableError(SpecError):
+    """The tokenizer has no cuts, and the text is too long to be encoded in one call."""
 
 
 class TokenCorpus:
@@ -62,7 +68,8 @@ def open_token_corpus(
 ) -> TokenCorpus:
     """From the cache, or tokenised now and put there; the files are joined in order.
 
-    Raises ``SpecError`` for what cannot be read and for a cache folder that cannot be written.
+    Raises ``SpecError`` for what cannot be read and for a cache folder that cannot be written,
+    ``UncuttableError`` where prompts can only be found by counting.
     """
     key = _cache_key(files, tokenizer)
     path = cache_folder() / "tokens" / f"{key}.tokens"
@@ -135,6 +142,12 @@ def _tokenise(
         lambda texts: encode_huggingface(tokenizer, texts), cut_sample
     ):
         # Never seen with a byte-level tokenizer: no parts, no parallel work, ids all the same.
+        if len(text) > _WHOLE_CHARS:
+            raise UncuttableError(
+                "this tokenizer merges over words, so a long text cannot be tokenised in parts",
+                where=str(tokenizer.file),
+                cure=f"give a corpus of at most {_WHOLE_CHARS:,} characters",
+            )
         (ids,) = encode_huggingface(tokenizer, [text])
         return "tokenizers", ids, Cuts(np.zeros(1, np.uint32), np.zeros(1, np.uint32))
     encoder = choose_encoder(tokenizer, text, _sample(text))

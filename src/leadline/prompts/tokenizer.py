@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leadline.errors import SpecError
+from leadline.prompts.cuts import last_cut
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -69,14 +70,16 @@ def load_tokenizer(reference: str) -> LocalTokenizer:
 
 
 def text_blocks(text: str, size: int = _BLOCK_CHARS) -> list[str]:
-    """The text in consecutive blocks of about ``size`` characters, cut at line ends."""
+    """The text in consecutive blocks of at most ``size`` characters, cut at cuts.
+
+    Line ends would not do: GPT-2 and its heirs take all of several together, or all but the last.
+    """
     blocks = []
     start = 0
     while start < len(text):
         end = min(start + size, len(text))
         if end < len(text):
-            line_end = text.rfind("\n", start, end)
-            end = line_end + 1 if line_end > start else end
+            end = last_cut(text, start, end) or end
         blocks.append(text[start:end])
         start = end
     return blocks
