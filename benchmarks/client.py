@@ -49,6 +49,10 @@ PATIENCE = Patience(first_token_s=60, between_tokens_s=30)
 MS = 1e-6
 
 
+Truth = dict[int, dict[str, Any]]
+"""The server's log by the number of the stream, whole when the server has ended."""
+
+
 class Row(NamedTuple):
     figure: str
     ours: float
@@ -83,6 +87,7 @@ def main() -> None:
     rows += measure_flood()
     show(console, rows)
     show_ladder(console, ladder)
+    console.print("rivals: measured before, one core for the client, not beside this run")
     console.print(f"load average {load_before:.2f} before, {os.getloadavg()[0]:.2f} after")
 
 
@@ -90,11 +95,17 @@ def main() -> None:
 
 
 def measure_accuracy(waves: int) -> list[Row]:
-    """256 users, 200 tokens at 10 ms in lockstep, first token after 200 ms."""
-    with serving("lockstep", ttft_ms=200, itl_ms=10, tokens=200) as (url, log):
-        strain, exchanges = load(url, users=256, requests=256 * waves)
+    """256 users, 200 tokens at 10 ms in lockstep, first token after 200 ms.
+
+    Memory is that of the first wave, with this script and its parsed answers; every further
+    request of 200 tokens adds about 0.1 MB, since streams are kept until the load is over.
+    """
+    with serving("lockstep", ttft_ms=200, itl_ms=10, tokens=200) as (url, _):
+        load(url, users=256, requests=256)
     memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-    errors = compare(exchanges, read_log(log))
+    with serving("lockstep", ttft_ms=200, itl_ms=10, tokens=200) as (url, truth):
+        strain, exchanges = load(url, users=256, requests=256 * waves)
+    errors = compare(exchanges, truth)
     ttft, itl = errors.ttft_ms, errors.itl_ms
     Console().print(
         f"TTFT error ms: p50 {q(ttft, 50):.3f}, p99 {q(ttft, 99):.3f}, max {ttft.max():.3f}; "
@@ -127,9 +138,8 @@ def climb(rate: int) -> Step:
     """256 streams in lockstep whose tokens are ``rate`` a second in all; one wave."""
     itl_ms = 256 / rate * 1000
     tokens = max(100, min(1000, int(4000 / itl_ms)))
-    with serving("lockstep", ttft_ms=200, itl_ms=itl_ms, tokens=tokens) as (url, log):
+    with serving("lockstep", ttft_ms=200, itl_ms=itl_ms, tokens=tokens) as (url, truth):
         strain, exchanges = load(url, users=256, requests=256)
-    truth = read_log(log)
     errors = compare(exchanges, truth)
     first = min(line["sent_ns"][0] for line in truth.values())
     last = max(line["sent_ns"][-1] for line in truth.values())
@@ -163,11 +173,11 @@ def measure_start() -> list[Row]:
     """From the start of the interpreter to the request at the server, best of five."""
     script = Path(__file__).resolve()
     times = []
-    with serving("lockstep", ttft_ms=1, itl_ms=1, tokens=2) as (url, log):
+    with serving("lockstep", ttft_ms=1, itl_ms=1, tokens=2) as (url, truth):
         for _ in range(5):
             times.append(time.perf_counter_ns())
             subprocess.run([sys.executable, script.with_name("one_request.py"), url], check=True)
-    arrivals = sorted(line["arrived_ns"] for line in read_log(log).values())
+    arrivals = sorted(line["arrived_ns"] for line in truth.values())
     best = min(arrived - begun for begun, arrived in zip(times, arrivals, strict=True))
     return [Row("start to first request", best * 1e-9, 0.4, True, "s", RIVALS["start"])]
 
@@ -198,8 +208,10 @@ def load(url: str, users: int, requests: int) -> tuple[Strain, list[Exchange]]:
 
 
 @contextmanager
-def serving(mode: str, *, ttft_ms: float, itl_ms: float, tokens: int) -> Iterator[tuple[str, Path]]:
-    """The server of known truth; its log is whole when the block is over."""
+def serving(
+    mode: str, *, ttft_ms: float, itl_ms: float, tokens: int
+) -> Iterator[tuple[str, Truth]]:
+    """The server of known truth; its log is there when the block is over."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "truth.jsonl"
         options = {
@@ -212,18 +224,17 @@ def serving(mode: str, *, ttft_ms: float, itl_ms: float, tokens: int) -> Iterato
             [sys.executable, script, *argv, *SERVER_OPTIONS], stdout=subprocess.PIPE, text=True
         ) as server:
             assert server.stdout  # noqa: S101
-            copy = Path(tempfile.gettempdir()) / f"truth-{server.pid}.jsonl"
+            truth: Truth = {}
             try:
-                yield f"http://127.0.0.1:{int(server.stdout.readline())}", copy
+                yield f"http://127.0.0.1:{int(server.stdout.readline())}", truth
             finally:
                 server.send_signal(signal.SIGTERM)
                 server.wait(30)
-                log.replace(copy)
+                truth.update(read_log(log))
 
 
-def read_log(path: Path) -> dict[int, dict[str, Any]]:
+def read_log(path: Path) -> Truth:
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    path.unlink()
     return {line["stream"]: line for line in lines}
 
 
@@ -241,7 +252,7 @@ class Errors(NamedTuple):
     true_itl_ms: np.ndarray
 
 
-def compare(exchanges: list[Exchange], truth: dict[int, dict[str, Any]]) -> Errors:
+def compare(exchanges: list[Exchange], truth: Truth) -> Errors:
     """Reported minus true: from arrival to the send of a token, and from send to send."""
     ttft, e2e, reported, true = [], [], [], []
     for exchange in exchanges:

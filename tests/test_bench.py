@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,8 +22,11 @@ from tests.fake_server import (
     usage,
 )
 
+from leadline.campaign.bench import Bench
 from leadline.cli import main
 from leadline.journal import Run
+from leadline.load.runner import Job, run_closed
+from leadline.load.stream import Patience
 from leadline.metrics import load_verdict
 
 PROMPT_TOKENS = 20
@@ -207,3 +211,23 @@ def test_report_and_runs_know_a_load(capsys: pytest.CaptureFixture[str]) -> None
         main(["runs", "--json"])
     (row,) = json.loads(capsys.readouterr().out)
     assert (row["state"], row["cells"]) == ("finished", "3 of 3 answered, pass")
+
+
+def test_an_interrupted_load_keeps_what_was_measured(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Bench, "run", _run_two_and_stop)
+        bench(server(), capsys, "--concurrency", "1", "--requests", "5", code=130)
+    with pytest.raises(SystemExit) as end:
+        main(["report", "last", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert end.value.code == 1
+    assert (found["status"], found["answered"]) == ("inconclusive", 2)
+    assert found["reason"] == "interrupted after 2 of 5 requests"
+
+
+async def _run_two_and_stop(load: Bench, jobs: list[Job], arrivals_s: list[float]) -> None:
+    patience = Patience(9, 9)
+    await run_closed(load.origin, jobs[:2], 1, patience, load.shots.append)
+    raise asyncio.CancelledError

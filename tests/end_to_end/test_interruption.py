@@ -40,7 +40,7 @@ def test_an_interrupted_run_leaves_no_server_and_resumes_what_is_owed(
     if number != signal.SIGKILL:
         assert first.returncode == 130
         assert "Traceback" not in stderr
-        assert "The same command resumes the run" in stderr
+        assert "The same command resumes a campaign" in stderr
     made = len(_records(tmp_path))
 
     outcome = finish(start("run", file))

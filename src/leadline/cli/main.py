@@ -38,7 +38,7 @@ def _exit_code(argv: list[str] | None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo(
             "\nleadline: interrupted; everything started was stopped, and what was measured is "
-            "kept.\n  The same command resumes the run.",
+            "kept.\n  The same command resumes a campaign.",
             err=True,
         )
         return INTERRUPTED
