@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from leadline.cli.options import json_option, read_tokens, runs_option
+from leadline.cli.options import (
+    api_key_env_option,
+    engine_option,
+    json_option,
+    prompt_as_option,
+    read_tokens,
+    runs_option,
+    tokenizer_option,
+)
 from leadline.cli.terminal import console, echo_json
 from leadline.errors import SpecError
 
@@ -39,17 +47,11 @@ if TYPE_CHECKING:
 @click.option("--itl-goal", type=float, help="Seconds between tokens, for goodput.")
 @click.option("--first-token-s", default=600.0, show_default=True, help="Patience, in seconds.")
 @click.option("--between-tokens-s", default=120.0, show_default=True, help="Patience, in seconds.")
-@click.option(
-    "--prompt-as",
-    default="ids",
-    show_default=True,
-    type=click.Choice(["ids", "text", "chat"]),
-    help="Token ids, text, or a chat message.",
-)
+@prompt_as_option
 @click.option("--corpus", default="kjv", show_default=True, help="UTF-8 text file or catalog name.")
-@click.option("--tokenizer", help="tokenizer.json or its folder. Default: ask the server.")
-@click.option("--engine", help="vllm, sglang, llamacpp or openai. Default: recognise it.")
-@click.option("--api-key-env", help="Variable with the API key. Default: LEADLINE_API_KEY.")
+@tokenizer_option
+@engine_option
+@api_key_env_option
 @click.option("--seed", type=int, help="Repeat these very prompts and times. Default: fresh ones.")
 @runs_option
 @json_option

@@ -38,6 +38,25 @@ def check_number(_: click.Context, parameter: click.Parameter, text: str | None)
     return None if text is None else read_number(parameter.opts[0], text)
 
 
+# Of every verb that talks to a server somebody else runs.
+prompt_as_option = click.option(
+    "--prompt-as",
+    default="ids",
+    show_default=True,
+    type=click.Choice(["ids", "text", "chat"]),
+    help="Token ids, text, or a chat message.",
+)
+tokenizer_option = click.option(
+    "--tokenizer", help="tokenizer.json or its folder. Default: ask the server."
+)
+engine_option = click.option(
+    "--engine", help="vllm, sglang, llamacpp or openai. Default: recognise it."
+)
+api_key_env_option = click.option(
+    "--api-key-env", help="Variable with the API key. Default: LEADLINE_API_KEY."
+)
+
+
 def read_tokens(option: str, text: str) -> int:
     """A token count given to ``option``; ``SpecError`` with the accepted forms."""
     try:

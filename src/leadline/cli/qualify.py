@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from leadline.cli.options import find_run, fresh_option, json_option, read_tokens, runs_option
+from leadline.cli.options import (
+    api_key_env_option,
+    engine_option,
+    find_run,
+    fresh_option,
+    json_option,
+    prompt_as_option,
+    read_tokens,
+    runs_option,
+    tokenizer_option,
+)
 from leadline.cli.terminal import console, echo_json
 from leadline.errors import SpecError
 
@@ -73,17 +83,11 @@ def run(
     help="UTF-8 text file or catalog name; several are joined in order.",
 )
 @click.option("--needles", default=1, show_default=True, help="Passkeys to hide and ask for.")
-@click.option(
-    "--prompt-as",
-    default="ids",
-    show_default=True,
-    type=click.Choice(["ids", "text", "chat"]),
-    help="Token ids, text, or a chat message.",
-)
-@click.option("--tokenizer", help="tokenizer.json or its folder. Default: ask the server.")
-@click.option("--engine", help="vllm, sglang, llamacpp or openai. Default: recognise it.")
+@prompt_as_option
+@tokenizer_option
+@engine_option
 @click.option("--max-model-len", help="The window, where the server does not tell it.")
-@click.option("--api-key-env", help="Variable with the API key. Default: LEADLINE_API_KEY.")
+@api_key_env_option
 @click.option("--seed", type=int, help="Repeat these very prompts. Default: fresh ones.")
 @click.option("--cold/--any-cache", default=True, help="Require that no prompt token was cached.")
 @click.option(

@@ -139,3 +139,8 @@ class Plan(Part):
     memory: Memory
     time: Time | None
     warnings: tuple[str, ...]
+
+    @property
+    def serves_one(self) -> bool:
+        """Nothing is in the way, and at least one request of the planned size fits."""
+        return self.binding is None and self.limits.concurrent_requests > 0

@@ -57,7 +57,7 @@ class Candidate:
 
     @property
     def fits(self) -> bool:
-        return self.plan.binding is None and self.plan.limits.concurrent_requests > 0
+        return self.plan.serves_one
 
 
 def search_settings(
@@ -184,7 +184,7 @@ def find_fewest_devices(
         plan = plan_deployment(
             found, devices, engine, settings=given, env=env, max_model_len=max_model_len
         )
-        if plan.binding is None and plan.limits.concurrent_requests > 0:
+        if plan.serves_one:
             return plan
     raise PlanError(
         f"{found.name} does not fit on {devices} with any tensor-parallel size",
@@ -217,7 +217,7 @@ def find_lowest_utilization(
         plan = plan_deployment(
             found, hardware, engine, settings=given, env=env, max_model_len=max_model_len
         )
-        if plan.binding is None and plan.limits.concurrent_requests > 0:
+        if plan.serves_one:
             return percent / 100
     raise PlanError(
         f"{found.name} does not fit on {hardware} with any utilization",
