@@ -48,9 +48,9 @@ def compose_file(service: Service, env_file: str, host_port: int) -> tuple[Any, 
         "init": True,
         "restart": "unless-stopped",
         "entrypoint": list(service.program),
-        "command": list(service.arguments),
+        "command": [_literal(word) for word in service.arguments],
         "env_file": [env_file],
-        "environment": dict(service.env),
+        "environment": {name: _literal(value) for name, value in service.env.items()},
         "ports": [f"127.0.0.1:{host_port}:8000"],
         "shm_size": service.shm_bytes,
         "ulimits": {"memlock": -1, "stack": 67108864},
@@ -81,6 +81,11 @@ def compose_file(service: Service, env_file: str, host_port: int) -> tuple[Any, 
 HEALTH_PROGRAM = (
     "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health', timeout=25).close()"
 )
+
+
+def _literal(text: str) -> str:
+    """Compose would put a variable in the place of ``$NAME``."""
+    return text.replace("$", "$$")
 
 
 def volume(service: Service, cache: Cache) -> str:

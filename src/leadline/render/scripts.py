@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from functools import cache
 from math import ceil
-from pprint import pformat
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -16,7 +16,7 @@ from leadline.render.docker import run_arguments
 from leadline.render.kubernetes import secret_name
 from leadline.render.service import PORT, Service, split_options
 from leadline.render.yaml import comment
-from leadline.units import show_seconds
+from leadline.units import parse_tokens, show_seconds
 
 HOST_PORT = 8000
 _OFFLINE = ("vllm", "neuron")
@@ -72,7 +72,7 @@ def write_offline(service: Service, file: str, header: str) -> str:
         header,
         file=file,
         env={**_local_launch(service).env, "VLLM_ENABLE_V1_MULTIPROCESSING": "0"},
-        arguments=pformat(dict(service.settings), width=92, sort_dicts=False),
+        arguments=_show_arguments(_exact(service)),
         ladder=ladder,
         batch=service.settings.get("max_num_seqs", 1) if service.engine == "neuron" else 1,
     )
@@ -80,6 +80,20 @@ def write_offline(service: Service, file: str, header: str) -> str:
 
 def write_client(service: Service, file: str, header: str) -> str:
     return _render("client.py", service, header, file=file, timeout=ceil(service.request_s))
+
+
+def _exact(service: Service) -> dict[str, Any]:
+    """The settings with the window as a number: ``LLM(...)`` reads no suffixes."""
+    window = load_engine(service.engine).window_setting
+    return {
+        name: parse_tokens(value) if name == window and isinstance(value, str) else value
+        for name, value in service.settings.items()
+    }
+
+
+def _show_arguments(settings: Mapping[str, Any]) -> str:
+    lines = [f"    {name!r}: {value!r},\n" for name, value in settings.items()]
+    return "{\n" + "".join(lines) + "}"
 
 
 def _local_launch(service: Service) -> Any:

@@ -5,6 +5,8 @@ What is rendered for a platform and what Leadline starts there are both made fro
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -120,7 +122,7 @@ def describe_service(
         program=tuple(facts["program"]),
         arguments=launch.argv[len(facts["program"]) :],
         settings=deployment.settings,
-        env={**facts["env"], **launch.env},
+        env={**_container_env(facts, deployment), **launch.env},
         own_env=deployment.env,
         secrets=("HF_TOKEN", "VLLM_API_KEY") if engine != "sglang" else ("HF_TOKEN",),
         devices=devices,
@@ -169,6 +171,13 @@ def _launch(engine: str, deployment: Deployment, facts: Mapping[str, Any]) -> An
             executable=facts["program"][0],
         )
     )
+
+
+def _container_env(facts: Mapping[str, Any], deployment: Deployment) -> dict[str, str]:
+    """``{settings}`` is a digest: what was compiled for other settings is never taken for ours."""
+    text = json.dumps(dict(deployment.settings), sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return {name: str(value).format(settings=digest) for name, value in facts["env"].items()}
 
 
 def _image(engine: str, version: str, facts: Mapping[str, Any]) -> str:
