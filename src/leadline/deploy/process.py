@@ -7,14 +7,14 @@ import ctypes
 import os
 import signal
 import socket
-from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import aiohttp
 import psutil
 
+from leadline.deploy.health import is_healthy
+from leadline.deploy.log import LINE_BYTES, Redact, ServerLog
 from leadline.deploy.target import OnPhase, StartError
 from leadline.errors import DeployError
 from leadline.launch import Endpoint, Launch
@@ -22,12 +22,7 @@ from leadline.launch import Endpoint, Launch
 _POLL_S = 0.1
 _STOP_S = 10.0
 _DRAIN_S = 2.0
-_OK = 200
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-# Longest line kept; an engine that prints a whole prompt must not fill the disk.
-_LINE_BYTES = 64 * 1024
-
-Redact = Callable[[str], str]
 
 
 class ProcessTarget:
@@ -37,8 +32,7 @@ class ProcessTarget:
         self._redact = redact
         self._process: asyncio.subprocess.Process | None = None
         self._pump: asyncio.Task[None] | None = None
-        self._tail: deque[str] = deque(maxlen=400)
-        self._phase = ""
+        self._log: ServerLog | None = None
         self._stopped = False
 
     async def start(
@@ -46,7 +40,8 @@ class ProcessTarget:
     ) -> Endpoint:
         _refuse_occupied(launch)
         self._process = await _spawn(launch)
-        self._pump = asyncio.create_task(self._copy_log(launch, log, on_phase))
+        self._log = ServerLog(launch, log, self._redact, on_phase)
+        self._pump = asyncio.create_task(self._copy_log(self._log))
         await self._wait_ready(launch, timeout_s)
         return Endpoint(url=launch.base_url, model=launch.served_model)
 
@@ -69,7 +64,7 @@ class ProcessTarget:
         return self.exit_status()
 
     def log_tail(self, lines: int = 40) -> tuple[str, ...]:
-        return tuple(self._tail)[-lines:]
+        return self._log.tail(lines) if self._log else ()
 
     async def stop(self) -> None:
         if self._process is None or self._stopped:
@@ -90,27 +85,17 @@ class ProcessTarget:
             await asyncio.wait({self._pump})
         self._stopped = True
 
-    async def _copy_log(self, launch: Launch, log: Path, on_phase: OnPhase) -> None:
+    async def _copy_log(self, log: ServerLog) -> None:
         assert self._process  # noqa: S101
         assert self._process.stdout  # noqa: S101
-        with log.open("a", encoding="utf-8") as file:
+        with closing(log):
             while line := await _read_line(self._process.stdout):
-                text = self._redact(line.decode(errors="replace"))
-                file.write(text)
-                file.flush()
-                self._tail.append(text.rstrip("\n"))
-                self._note_phase(text, launch, on_phase)
-
-    def _note_phase(self, line: str, launch: Launch, on_phase: OnPhase) -> None:
-        for pattern, phase in launch.phases:
-            if pattern in line and phase != self._phase:
-                self._phase = phase
-                on_phase(phase)
+                log.take(line)
 
     async def _wait_ready(self, launch: Launch, timeout_s: float) -> None:
         try:
             async with asyncio.timeout(timeout_s), aiohttp.ClientSession() as session:
-                while not await _healthy(session, launch):
+                while not await is_healthy(session, launch):
                     if self._process and self._process.returncode is not None:
                         await self._drain_log()
                         raise self._start_error(f"the server ended: {self.exit_status()}", "exited")
@@ -171,7 +156,7 @@ async def _spawn(launch: Launch) -> asyncio.subprocess.Process:
             env={**os.environ, **launch.env},
             start_new_session=True,
             preexec_fn=_die_with_parent,
-            limit=_LINE_BYTES,
+            limit=LINE_BYTES,
         )
     except OSError as error:
         raise DeployError(
@@ -193,17 +178,6 @@ async def _read_line(stream: asyncio.StreamReader) -> bytes:
         return error.partial
     except asyncio.LimitOverrunError as error:
         return await stream.readexactly(error.consumed)
-
-
-async def _healthy(session: aiohttp.ClientSession, launch: Launch) -> bool:
-    try:
-        async with (
-            asyncio.timeout(5),
-            session.get(launch.base_url + launch.health_path) as response,
-        ):
-            return response.status == _OK
-    except (aiohttp.ClientError, OSError, TimeoutError):
-        return False
 
 
 def _family(pid: int) -> list[psutil.Process]:

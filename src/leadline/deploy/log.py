@@ -1,0 +1,46 @@
+"""The log of a server as it comes: redacted, written to its file, its last lines at hand."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from leadline.deploy.target import OnPhase
+from leadline.launch import Launch
+
+Redact = Callable[[str], str]
+
+LINE_BYTES = 64 * 1024
+"""Longest line kept; an engine that prints a whole prompt must not fill the disk."""
+
+
+class ServerLog:
+    """Takes lines from one writer; the tail may be read from anywhere."""
+
+    def __init__(self, launch: Launch, path: Path, redact: Redact, on_phase: OnPhase) -> None:
+        self._file = path.open("a", encoding="utf-8")
+        self._phases = launch.phases
+        self._redact = redact
+        self._on_phase = on_phase
+        self._phase = ""
+        self._tail: deque[str] = deque(maxlen=400)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def take(self, line: bytes) -> None:
+        text = self._redact(line.decode(errors="replace"))
+        self._file.write(text)
+        self._file.flush()
+        self._tail.append(text.rstrip("\n"))
+        self._note_phase(text)
+
+    def tail(self, lines: int) -> tuple[str, ...]:
+        return tuple(self._tail)[-lines:]
+
+    def _note_phase(self, line: str) -> None:
+        for pattern, phase in self._phases:
+            if pattern in line and phase != self._phase:
+                self._phase = phase
+                self._on_phase(phase)
