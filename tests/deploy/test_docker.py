@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import gc
+import os
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,11 +57,15 @@ def refused(place: DockerPlace, log: Path, script: str = "serve()", **changes: A
     return caught.value
 
 
-def test_no_engine_is_said_with_its_cure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
-    with pytest.raises(DeployError, match=r"no Docker engine answers[\s\S]*DOCKER_HOST"):
-        connect()
-    gc.collect()
+def test_no_engine_is_said_with_its_cure(tmp_path: Path) -> None:
+    """In a process of its own, for the SDK leaves its socket open when nobody answers."""
+    program = "from leadline.deploy.docker import connect; connect()"
+    env = {**os.environ, "DOCKER_HOST": f"unix://{tmp_path}/none.sock"}
+    tried = subprocess.run(
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False
+    )
+    assert "no Docker engine answers" in tried.stderr
+    assert "DOCKER_HOST" in tried.stderr
 
 
 def test_a_missing_image_is_said_with_its_cure(place: DockerPlace, tmp_path: Path) -> None:
@@ -152,9 +157,10 @@ def test_the_rendered_command_makes_the_very_container_that_is_started(
 def comparable(attrs: dict[str, Any]) -> dict[str, Any]:
     """What makes a container what it is, without what differs by design (label, restart)."""
     host, config = attrs["HostConfig"], attrs["Config"]
-    kept = ("Binds", "PortBindings", "ShmSize", "Init", "Memory", "LogConfig", "Devices")
+    kept = ("PortBindings", "ShmSize", "Init", "Memory", "LogConfig", "Devices")
     return {
         **{name: host[name] or None for name in kept},
+        "Binds": sorted(host["Binds"]),
         "Ulimits": sorted(host["Ulimits"], key=lambda limit: str(limit["Name"])),
         "Gpus": [(r["Count"], r["Capabilities"]) for r in host["DeviceRequests"]],
         **{name: config[name] for name in ("Image", "Cmd", "Entrypoint")},
