@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.factory import make_clock, make_exchange, make_record
 from tests.fake_server import Answer, FakeServer, serving_apart
 
 from leadline.engines.engine import load_engine
@@ -17,7 +18,7 @@ from leadline.metrics import sampling as module
 from leadline.metrics.sampling import (
     MetricsSource,
     Sample,
-    between,
+    during,
     read_samples,
     read_telemetry,
     sampling,
@@ -166,6 +167,11 @@ def test_what_a_server_does_not_show_is_unknown() -> None:
 
 
 def test_a_load_has_the_samples_within_it_and_one_on_either_side() -> None:
-    samples = [make_sample(t_ns) for t_ns in (0, 10, 20, 30, 40)]
-    assert [sample.t_ns for sample in between(samples, 15, 32)] == [10, 20, 30, 40]
-    assert between(samples, 41, 50) == []
+    samples = [make_sample(t_ns) for t_ns in (0, 10, 20, 30, 40, 50)]
+    first, last = (
+        make_record(make_exchange(clock=make_clock(0).model_copy(update=update)))
+        for update in ({"start_ns": 15, "end_ns": 22}, {"start_ns": 18, "end_ns": 32})
+    )
+    assert [sample.t_ns for sample in during([first, last], samples)] == [10, 20, 30, 40]
+    assert [sample.t_ns for sample in during([first], samples[:2])] == [10]
+    assert during([], samples) == []

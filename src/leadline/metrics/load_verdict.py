@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from leadline.journal import Run
 from leadline.metrics.load_statistics import Answer, LoadStatistics, describe_load
 from leadline.metrics.measures import NS, Measures, measure
+from leadline.metrics.sampling import ServerSummary, during, read_samples, summarise_server
 from leadline.metrics.statistics import Quantiles, quantiles
 from leadline.records import Record, Strain
 from leadline.spec import PromptForm
@@ -94,6 +95,8 @@ class LoadVerdict(BaseModel):
     strain: Strain | None
     statistics: LoadStatistics | None = None
     """Intervals, the steady window, outliers."""
+    server: ServerSummary | None = None
+    """What the server's own metrics said meanwhile."""
 
     @property
     def exit_code(self) -> int:
@@ -139,6 +142,7 @@ def judge_load(run: Run) -> LoadVerdict:
         late_s=late,
         strain=strain,
         statistics=describe_load(_answers(records, problems, settings), has_goals=has_goals),
+        server=summarise_server(during(records, read_samples(run))),
     )
 
 

@@ -36,13 +36,16 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, meant for the one who started us
     os.nice(_NICENESS)
     plan = json.loads(sys.stdin.readline())
-    stopped = threading.Event()
+    stopped, looked = threading.Event(), threading.Semaphore(0)
     workers = [
-        threading.Thread(target=_watch, args=(measure, path, plan["interval_s"], stopped))
+        threading.Thread(target=_watch, args=(measure, path, plan["interval_s"], stopped, looked))
         for measure, path in _tasks(plan)
     ]
     for worker in workers:
         worker.start()
+    for _ in workers:
+        looked.acquire()
+    print("ready", flush=True)  # noqa: T201
     sys.stdin.read()
     stopped.set()
     for worker in workers:
@@ -60,7 +63,13 @@ def _tasks(plan: Line) -> Iterable[tuple[Measure, Path]]:
         yield devices, run / "telemetry.jsonl"
 
 
-def _watch(measure: Measure, path: Path, interval_s: float, stopped: threading.Event) -> None:
+def _watch(
+    measure: Measure,
+    path: Path,
+    interval_s: float,
+    stopped: threading.Event,
+    looked: threading.Semaphore,
+) -> None:
     """At once, then at each interval whatever the last one took, and once more at the end."""
     with path.open("ab", buffering=0) as file:
         due_ns = perf_counter_ns()
@@ -68,6 +77,7 @@ def _watch(measure: Measure, path: Path, interval_s: float, stopped: threading.E
             ended = stopped.is_set()
             for line in measure():
                 file.write(json.dumps(line).encode() + b"\n")
+            looked.release()
             if ended:
                 return
             due_ns = max(due_ns + int(interval_s * 1e9), perf_counter_ns())

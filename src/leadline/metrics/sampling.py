@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import select
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from leadline.journal import Run
 from leadline.metrics.sampler import SAMPLE_SCHEMA
 from leadline.metrics.scrape import growth
+from leadline.records import Record
 
 INTERVAL_S = 1.0
+_READY_S = 5.0
 _STOP_S = 10.0
 
 
@@ -87,6 +90,9 @@ def sampling(
 ) -> Iterator[None]:
     """Sample into the run directory for the length of the block, and once at each of its ends.
 
+    Blocks for about a quarter of a second at its begin and a tenth at its end: start it before,
+    and end it after what is measured.
+
     ``pid`` is a server that we started. What cannot be sampled is left out; nothing is raised.
     """
     plan = {
@@ -100,13 +106,11 @@ def sampling(
     sampler = subprocess.Popen(
         [sys.executable, "-m", "leadline.metrics.sampler"],
         stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
-    assert sampler.stdin  # noqa: S101
     try:
-        sampler.stdin.write(json.dumps(plan).encode() + b"\n")
-        sampler.stdin.flush()
+        _begin(sampler, plan)
         yield
     finally:
         _stop(sampler)
@@ -122,13 +126,19 @@ def read_telemetry(run: Run) -> list[Reading]:
     return [Reading.model_validate(line) for line in run.lines("telemetry")]
 
 
-def between(items: Iterable[Any], begin_ns: int, end_ns: int) -> list[Any]:
-    """Those samples or readings whose tick lies within, and one on either side of it."""
-    ordered = sorted(items, key=lambda item: item.t_ns)
-    inside = [n for n, item in enumerate(ordered) if begin_ns <= item.t_ns <= end_ns]
-    if not inside:
+T = TypeVar("T", Sample, Reading)
+
+
+def during(records: Sequence[Record], items: Iterable[T]) -> list[T]:
+    """Samples or readings from the last before the first request to the first after the last."""
+    if not records:
         return []
-    return ordered[max(0, inside[0] - 1) : inside[-1] + 2]
+    begin_ns = min(record.exchange.clock.start_ns for record in records)
+    end_ns = max(record.exchange.clock.end_ns for record in records)
+    ordered = sorted(items, key=lambda item: item.t_ns)
+    first = sum(item.t_ns <= begin_ns for item in ordered)
+    last = sum(item.t_ns < end_ns for item in ordered)
+    return ordered[max(0, first - 1) : last + 1]
 
 
 def summarise_server(samples: Sequence[Sample]) -> ServerSummary | None:
@@ -149,6 +159,16 @@ def summarise_server(samples: Sequence[Sample]) -> ServerSummary | None:
 
 def _highest(samples: Sequence[Sample], gauge: str) -> float | None:
     return max((s.gauges[gauge] for s in samples if gauge in s.gauges), default=None)
+
+
+def _begin(sampler: subprocess.Popen[bytes], plan: Mapping[str, Any]) -> None:
+    """Returns after its first look, when its start no longer costs the machine anything."""
+    assert sampler.stdin  # noqa: S101
+    assert sampler.stdout  # noqa: S101
+    with suppress(BrokenPipeError):
+        sampler.stdin.write(json.dumps(plan).encode() + b"\n")
+        sampler.stdin.flush()
+        select.select([sampler.stdout], [], [], _READY_S)
 
 
 def _stop(sampler: subprocess.Popen[bytes]) -> None:
