@@ -175,3 +175,14 @@ def test_a_load_has_the_samples_within_it_and_one_on_either_side() -> None:
     assert [sample.t_ns for sample in during([first, last], samples)] == [10, 20, 30, 40]
     assert [sample.t_ns for sample in during([first], samples[:2])] == [10]
     assert during([], samples) == []
+
+
+def test_each_origin_is_cut_for_itself() -> None:
+    samples = [
+        make_sample(t_ns).model_copy(update={"deployment": name})
+        for t_ns in (0, 10, 20)
+        for name in ("x", "y")
+    ]
+    clock = make_clock(0).model_copy(update={"start_ns": 12, "end_ns": 15})
+    found = during([make_record(make_exchange(clock=clock))], samples)
+    assert [(s.deployment, s.t_ns) for s in found] == [("x", 10), ("x", 20), ("y", 10), ("y", 20)]

@@ -158,6 +158,12 @@ def _answers(
     return found
 
 
+def outcome(record: Record) -> str:
+    """``answered``, or the kind of the failure."""
+    found = _problem(record)
+    return found[0] if found else "answered"
+
+
 def _problem(record: Record) -> tuple[str, str] | None:
     """Why a request does not count as answered; HTTP 200 alone is no success."""
     exchange, usage = record.exchange, record.exchange.usage or {}

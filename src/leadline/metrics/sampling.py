@@ -6,6 +6,7 @@ import json
 import select
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -49,6 +50,10 @@ class Sample(BaseModel):
     counters: dict[str, float]
     failure: str | None
 
+    @property
+    def origin(self) -> str:
+        return self.deployment
+
 
 class Reading(BaseModel):
     """One line of ``telemetry.jsonl``: what one device, or the server's processes, said."""
@@ -61,6 +66,10 @@ class Reading(BaseModel):
     """``nvml``, ``neuron``, ``process`` or ``machine``."""
     device: str
     facts: dict[str, float | str | list[str]]
+
+    @property
+    def origin(self) -> str:
+        return f"{self.source} {self.device}".strip()
 
 
 class ServerSummary(BaseModel):
@@ -130,15 +139,18 @@ T = TypeVar("T", Sample, Reading)
 
 
 def during(records: Sequence[Record], items: Iterable[T]) -> list[T]:
-    """Samples or readings from the last before the first request to the first after the last."""
+    """Samples or readings from the last before the first request to the first after the last.
+
+    In the order of time, one origin (a server, a device) after the other.
+    """
     if not records:
         return []
     begin_ns = min(record.exchange.clock.start_ns for record in records)
     end_ns = max(record.exchange.clock.end_ns for record in records)
-    ordered = sorted(items, key=lambda item: item.t_ns)
-    first = sum(item.t_ns <= begin_ns for item in ordered)
-    last = sum(item.t_ns < end_ns for item in ordered)
-    return ordered[max(0, first - 1) : last + 1]
+    by_origin: dict[str, list[T]] = defaultdict(list)
+    for item in sorted(items, key=lambda item: item.t_ns):
+        by_origin[item.origin].append(item)
+    return [x for ordered in by_origin.values() for x in _cut(ordered, begin_ns, end_ns)]
 
 
 def summarise_server(samples: Sequence[Sample]) -> ServerSummary | None:
@@ -155,6 +167,12 @@ def summarise_server(samples: Sequence[Sample]) -> ServerSummary | None:
         highest_waiting=_highest(seen, "waiting"),
         grown=growth(counted[0], counted[-1]) if counted else {},
     )
+
+
+def _cut(ordered: list[T], begin_ns: int, end_ns: int) -> list[T]:
+    first = sum(item.t_ns <= begin_ns for item in ordered)
+    last = sum(item.t_ns < end_ns for item in ordered)
+    return ordered[max(0, first - 1) : last + 1]
 
 
 def _highest(samples: Sequence[Sample], gauge: str) -> float | None:
