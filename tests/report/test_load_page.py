@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from tests.factory import MS, failed_exchange, make_clock, make_events, make_exchange, make_record
 
 from leadline.journal import Journal, Run, create_run
@@ -16,6 +18,7 @@ from leadline.metrics.sampler import SAMPLE_SCHEMA, telemetry_line
 from leadline.records import Record, Strain
 from leadline.report.load_charts import distribution_rows, request_rows
 from leadline.report.load_page import word_estimate, write_load_report
+from leadline.report.load_table import render_load
 
 COUNT = 40
 SETTINGS = LoadSettings(
@@ -108,6 +111,15 @@ def test_the_words_say_what_was_measured(forms: dict[str, str]) -> None:
     assert "in 33% of the readings" in text
     assert "| process 99 | 1.5 cores | 1 GiB |" in text
     assert "- event loop late: 1 ms (p99), 4 ms at most" in text
+
+
+def test_the_terminal_names_the_window_the_outliers_and_the_peaks(tmp_path: Path) -> None:
+    out = StringIO()
+    Console(file=out, width=120).print(render_load(judge_load(write_run(tmp_path))))
+    text = out.getvalue()
+    assert "steady       20 s, 1.95 requests/s, 5.85 output tokens/s" in text
+    assert "ttft of request 30, 900 ms (median 101 ms)" in text
+    assert "server       at most 2 running, 1 waiting, 38% of its KV cache; 3 samples" in text
 
 
 def test_an_interrupted_load_without_a_request_has_a_page_too(tmp_path: Path) -> None:
