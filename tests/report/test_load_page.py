@@ -16,7 +16,7 @@ from leadline.metrics.intervals import Estimate
 from leadline.metrics.load_verdict import LoadSettings, judge_load
 from leadline.metrics.sampler import SAMPLE_SCHEMA, telemetry_line
 from leadline.records import Record, Strain
-from leadline.report.load_charts import distribution_rows, request_rows
+from leadline.report.load_charts import distribution_rows, request_rows, ttft_rows
 from leadline.report.load_page import word_estimate, write_load_report
 from leadline.report.load_table import render_load
 
@@ -137,6 +137,15 @@ def test_a_failed_request_is_one_bar_and_an_answered_one_two() -> None:
         (0, "to the first token"), (0, "to the end"), (1, "failed")
     ]  # fmt: skip
     assert [row["to"] - row["from"] for row in rows] == pytest.approx([0.9, 0.1, 1.0])
+
+
+def test_of_many_requests_every_outlier_is_drawn() -> None:
+    records = [shot(n) for n in [*range(30)] * 100]
+    records.append(shot(30))
+    rows = ttft_rows(records, {30})
+    assert len(rows) < 2001
+    (late,) = [row for row in rows if row["kind"] == "outlier"]
+    assert late["ttft"] == pytest.approx(0.9)
 
 
 def test_a_distribution_ends_at_the_highest_value() -> None:

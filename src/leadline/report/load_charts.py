@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import altair as alt
@@ -59,6 +59,17 @@ def request_rows(records: Sequence[Record]) -> Rows:
     return rows
 
 
+def ttft_rows(records: Sequence[Record], outlying: Collection[int]) -> Rows:
+    """Each answered request by its start; of many, some, but every outlier."""
+    rows = [
+        {"at": start, "ttft": ttft_s, "kind": "outlier" if record.trial in outlying else "other"}
+        for record, (start, _) in zip(records, spans_s(records), strict=True)
+        if outcome(record) == "answered" and (ttft_s := measure(record.exchange).ttft_s) is not None
+    ]
+    others = [row for row in rows if row["kind"] == "other"]
+    return _thin(others) + [row for row in rows if row["kind"] == "outlier"]
+
+
 def distribution_rows(name: str, values: Sequence[float]) -> Rows:
     """The share of values at or below each; of many, 300 quantiles."""
     shares = np.linspace(0, 1, min(len(values), _MOST_BARS))
@@ -87,16 +98,8 @@ def _requests(records: Sequence[Record]) -> alt.Chart:
 
 
 def _ttft(verdict: LoadVerdict, records: Sequence[Record]) -> alt.LayerChart:
-    spans, outlying = spans_s(records), _outlying(verdict, "ttft_s")
-    rows = [
-        {"at": start, "ttft": measured, "kind": kind}
-        for record, (start, _) in zip(records, spans, strict=True)
-        if (measured := measure(record.exchange).ttft_s) is not None
-        and outcome(record) == "answered"
-        for kind in ["outlier" if record.trial in outlying else "other"]
-    ]
     points = (
-        alt.Chart(alt.Data(values=_thin(rows)))
+        alt.Chart(alt.Data(values=ttft_rows(records, _outlying(verdict, "ttft_s"))))
         .mark_point(filled=True, size=28, opacity=0.7)
         .encode(
             x=_seconds("at"),
