@@ -85,7 +85,9 @@ class Engine:
 
     metrics_path: str | None = "/metrics"
     counters: Mapping[str, str] = field(default_factory=dict)
-    """Canonical name to Prometheus sample name."""
+    """Canonical name to Prometheus sample name; ``prefill_s`` and ``queue_s`` count seconds."""
+    gauges: Mapping[str, str] = field(default_factory=dict)
+    """What is now: ``running`` and ``waiting`` requests, ``kv_usage`` as a share of the cache."""
 
     def max_input_tokens(self, window: int, output_tokens: int) -> int:
         """The longest prompt that leaves room for the output in the window."""
