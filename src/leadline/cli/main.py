@@ -9,6 +9,8 @@ import click
 
 from leadline import __version__
 from leadline.cli.bench import bench
+from leadline.cli.engines import engines
+from leadline.cli.models import models
 from leadline.cli.planning import plan
 from leadline.cli.prompting import prompt
 from leadline.cli.qualify import prove, quickstart, report, run, runs
@@ -60,5 +62,5 @@ def cli() -> None:
     """
 
 
-for _verb in (quickstart, plan, prompt, run, prove, bench, report, runs):
+for _verb in (quickstart, plan, prompt, run, prove, bench, report, runs, engines, models):
     cli.add_command(_verb)
