@@ -13,9 +13,10 @@ from leadline.units import show_bytes, show_seconds
 if TYPE_CHECKING:
     from leadline.engines.installed import Installed
     from leadline.install.environment import Progress
+    from leadline.install.recipe import Order
 
 _SCHEMA = "leadline.engines/1"
-_device_option = click.option("--device", type=click.Choice(["cpu", "cuda", "neuron"]))
+_DEVICES = click.Choice(["cpu", "cuda", "neuron"])
 _PIN = click.argument("pin", metavar="ENGINE[==VERSION]")
 
 
@@ -33,7 +34,7 @@ def engines() -> None:
 @_PIN
 @click.option(
     "--device",
-    type=click.Choice(["cpu", "cuda", "neuron"]),
+    type=_DEVICES,
     help="What it shall run on. Default: cuda where NVIDIA's driver is, else cpu.",
 )
 @click.option("--python", help="Program of the Python to use, where the recipe's is not found.")
@@ -64,23 +65,32 @@ def install(pin: str, device: str | None, python: str | None, as_json: bool) -> 
 @engines.command("list")
 @json_option
 def list_(as_json: bool) -> int:
-    """List what is installed, and which versions have a recipe that was tried."""
+    """List what is installed, and the versions that can be, with their sizes."""
     from leadline.engines.installed import list_installed
+    from leadline.install.recipe import list_orders
 
     found = list_installed()
+    there = {(one.engine, one.version, one.device) for one in found if one.state == "ready"}
+    offered = [order for order in list_orders() if order[:3] not in there]
     if as_json:
-        echo_json({"schema": _SCHEMA, "engines": [_facts(one) for one in found]})
+        content = {"engines": map(_facts, found), "offered": map(_offer, offered)}
+        echo_json({"schema": _SCHEMA, **{key: list(each) for key, each in content.items()}})
         return 0
     for one in found:
         click.echo(_describe(one))
-    if not found:
-        click.echo("no engine is installed; `leadline engines install vllm==0.32.0 --device cpu`")
+    for order in offered:
+        offer = _offer(order)
+        click.echo(
+            f"{order.name}  {order.device}  not installed: "
+            f"{show_bytes(offer['download_bytes'])} to download, "
+            f"{show_bytes(offer['disk_bytes'])} on disk"
+        )
     return 0
 
 
 @engines.command()
 @_PIN
-@_device_option
+@click.option("--device", type=_DEVICES, help="Default: whichever there are.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def remove(pin: str, device: str | None, yes: bool) -> int:
     """Remove environments that `leadline engines install` made, and nothing else."""
@@ -137,7 +147,17 @@ def word_progress(progress: Progress) -> str:
 
 
 def _facts(one: Installed) -> dict[str, Any]:
-    return {**one.facts(), "path": str(one.folder), "program": str(one.program)}
+    return {**one.facts(), "path": str(one.folder)}
+
+
+def _offer(order: Order) -> dict[str, Any]:
+    return {
+        "engine": order.engine,
+        "version": order.version,
+        "device": order.device,
+        "download_bytes": order.download_bytes,
+        "disk_bytes": order.release.disk_mb * 10**6 if order.release else None,
+    }
 
 
 def _describe(one: Installed) -> str:

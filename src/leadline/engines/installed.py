@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 import orjson
 
-from leadline.catalog.reading import read_table
 from leadline.errors import DeployError
 
 STAMP = "leadline-engine.json"
@@ -30,6 +29,8 @@ class Installed:
     device: str
     state: State
     folder: Path
+    program: str
+    """Path of what the process target starts."""
     size_bytes: int = 0
     reported_version: str = ""
     """What the engine itself said after the install."""
@@ -38,10 +39,6 @@ class Installed:
     def name(self) -> str:
         return f"{self.engine}=={self.version}"
 
-    @property
-    def program(self) -> Path:
-        return self.folder / str(read_table("engines")[self.engine][self.device]["program"])
-
     def facts(self) -> dict[str, Any]:
         return {
             "schema": _SCHEMA,
@@ -49,6 +46,7 @@ class Installed:
             "version": self.version,
             "device": self.device,
             "state": self.state,
+            "program": self.program,
             "size_bytes": self.size_bytes,
             "reported_version": self.reported_version,
         }
@@ -88,7 +86,7 @@ def find_program(pin: str) -> str | None:
     managed = _choose(engine, version)
     default = _has_default(engine)
     if managed and (version or not default):
-        return str(managed.program)
+        return managed.program
     if default:
         return None
     raise DeployError(
@@ -142,5 +140,7 @@ def _read(stamp: Path) -> Installed | None:
     except (OSError, orjson.JSONDecodeError):
         return None
     if not isinstance(facts, dict) or facts.pop("schema", None) != _SCHEMA:
+        return None
+    if facts.keys() != {field.name for field in fields(Installed)} - {"folder"}:
         return None
     return Installed(folder=stamp.parent, **facts)

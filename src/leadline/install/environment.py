@@ -53,7 +53,10 @@ def install(order: Order, python: str | None, on_progress: OnProgress) -> Instal
             return ready
         require_space(order, folder)
         program = find_python(order.release.python, python) if order.release else python
-        installed = Installed(order.engine, order.version, order.device, "unfinished", folder)
+        place = str(folder / order.recipe.program)
+        installed = Installed(
+            order.engine, order.version, order.device, "unfinished", folder, place
+        )
         _make_venv(installed, str(program or sys.executable), on_progress)
         pip = Pip(folder)
         _install_packages(order, pip, on_progress)

@@ -172,7 +172,7 @@ def _no_such_version(wanted: str, versions: str) -> DeployError:
     cure = (
         f"nearest there: {', '.join(near)}"
         if near
-        else "check the name, and which index pip is configured for (pip config list)"
+        else "check the network, and which index pip is configured for (pip config list)"
     )
     return DeployError(f"pip finds no {name} {version}", where="pip", cure=cure)
 

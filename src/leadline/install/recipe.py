@@ -62,20 +62,21 @@ class Order(NamedTuple):
     version: str
     device: str
     recipe: Recipe
+    packages: tuple[Package, ...] = ()
+    """Everything that a release installs, in the order of its lock; empty without a lock."""
 
     @property
     def name(self) -> str:
         return f"{self.engine}=={self.version}"
 
     @property
+    def download_bytes(self) -> int:
+        return sum(package.download_bytes for package in self.packages)
+
+    @property
     def release(self) -> Release | None:
         """``None``: pip resolves this version itself, and nobody has tried the result."""
         return self.recipe.releases.get(self.version)
-
-    @property
-    def packages(self) -> tuple[Package, ...]:
-        """Everything that a release installs, in the order of its lock; empty without a lock."""
-        return read_lock(self.name, self.device) if self.release else ()
 
 
 def read_order(pin: str, device: str) -> Order:
@@ -94,11 +95,22 @@ def read_order(pin: str, device: str) -> Order:
     engine = match["engine"]
     recipe = _read_recipe(engine, device, table[engine])
     version = match["version"] or next(iter(recipe.releases))
-    return Order(engine, version, device, recipe)
+    lock = read_lock(engine, version, device) if version in recipe.releases else ()
+    return Order(engine, version, device, recipe, lock)
 
 
-def read_lock(name: str, device: str) -> tuple[Package, ...]:
-    file = files("leadline.catalog") / "engine_locks" / f"{name.replace('==', '-')}-{device}.txt"
+def list_orders() -> list[Order]:
+    """Everything that has a lock."""
+    return [
+        read_order(f"{engine}=={version}", device)
+        for engine, devices in read_table("engines").items()
+        for device, recipe in devices.items()
+        for version in recipe.get("releases", ())
+    ]
+
+
+def read_lock(engine: str, version: str, device: str) -> tuple[Package, ...]:
+    file = files("leadline.catalog") / "engine_locks" / f"{engine}-{version}-{device}.txt"
     lines = file.read_text("utf-8").splitlines()
     matches = [_LOCK_LINE.fullmatch(line) for line in lines if not line.startswith("#")]
     return tuple(Package(m["name"], m["version"], int(m["bytes"])) for m in matches if m)
