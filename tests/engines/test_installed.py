@@ -106,7 +106,9 @@ def test_an_executable_comes_before_the_environment() -> None:
     assert plan_launch(given, port=1).argv[0] == "/v"
 
 
-def test_llamacpp_runs_our_server_under_the_python_that_has_the_engine() -> None:
+def test_llamacpp_runs_our_server_under_the_python_that_has_the_engine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     folder = engines_folder() / "llamacpp-1-cpu"
     folder.mkdir(parents=True)
     python = str(folder / "bin" / "python")
@@ -114,5 +116,8 @@ def test_llamacpp_runs_our_server_under_the_python_that_has_the_engine() -> None
     pinned = plan_launch(Deployment(engine="llamacpp==1", model="/m/x.gguf"), port=1)
     assert pinned.argv[0] == python
     assert Path(pinned.argv[1]).name == "llamacpp_server.py"
-    embedded = plan_launch(Deployment(engine="llamacpp", model="/m/x.gguf"), port=1)
+    unpinned = Deployment(engine="llamacpp", model="/m/x.gguf")
+    embedded = plan_launch(unpinned, port=1)
+    monkeypatch.setattr(installed, "find_spec", lambda _: None)
+    assert plan_launch(unpinned, port=1).argv[0] == python
     assert embedded.argv[:2] == (sys.executable, "-m")

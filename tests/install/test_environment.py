@@ -152,6 +152,13 @@ def test_an_engine_that_says_another_version_is_not_ready(place: Place) -> None:
     assert {one.state for one in list_installed()} == {"unfinished"}
 
 
+def test_an_engine_that_cannot_be_started_is_not_ready(place: Place) -> None:
+    broken = toy.order()
+    recipe = broken.recipe.model_copy(update={"version_check": ("bin/none",)})
+    with pytest.raises(DeployError, match=r"does not run: .*No such file"):
+        install(broken._replace(recipe=recipe), None, lambda _: None)
+
+
 def test_a_disk_that_is_too_small_is_said_before_anything_is_fetched(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

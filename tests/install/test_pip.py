@@ -36,6 +36,7 @@ ERROR: No matching distribution found for torch==2.13.0+cpu
         (NO_NETWORK, "the package index cannot be reached", "check the network"),
         (NO_SPACE, "the disk is full", "LEADLINE_ENGINES"),
         (NO_INDEX_OF_CPU_TORCH, "pip finds no torch 2.13.0+cpu", "nearest there: 2.13.0"),
+        ("ERROR: ResolutionImpossible: for help visit …", "cannot resolve", "engines list"),
         ("ERROR: something new", "pip: ERROR: something new", "see pip's message"),
     ],
 )
@@ -43,6 +44,10 @@ def test_a_failure_has_a_cure(printed: str, said: str, cure: str) -> None:
     error = explain_pip(printed)
     assert said in error.what
     assert cure in error.cure
+
+
+def test_what_a_release_needs_is_said_where_the_index_lacks_it() -> None:
+    assert explain_pip(NO_INDEX_OF_CPU_TORCH, "add an index").cure.endswith("; add an index")
 
 
 def test_another_python_is_refused_with_the_one_that_is_wanted(tmp_path: Path) -> None:

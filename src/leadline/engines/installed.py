@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from leadline.errors import DeployError
 STAMP = "leadline-engine.json"
 _SCHEMA = "leadline.engine/1"
 # What `PATH` is searched for where no environment was made.
-_ON_PATH = {"vllm": "vllm"}
+_ON_PATH = {"vllm": "vllm", "sglang": "sglang"}
 
 State = Literal["ready", "unfinished"]
 
@@ -112,16 +113,10 @@ def _choose(engine: str, version: str) -> Installed | None:
 
 
 def _has_default(engine: str) -> bool:
+    if engine == "llamacpp":
+        return find_spec("xllamacpp") is not None
     program = _ON_PATH.get(engine)
-    if program is None:  # nothing on PATH that Leadline would start by itself
-        return engine != "sglang" and (engine != "llamacpp" or _is_embedded())
-    return shutil.which(program) is not None
-
-
-def _is_embedded() -> bool:
-    from importlib.util import find_spec
-
-    return find_spec("xllamacpp") is not None
+    return program is None or shutil.which(program) is not None
 
 
 def _order(one: Installed) -> tuple[tuple[int, str], ...]:

@@ -58,7 +58,7 @@ def install(order: Order, python: str | None, on_progress: OnProgress) -> Instal
             order.engine, order.version, order.device, "unfinished", folder, place
         )
         _make_venv(installed, str(program or sys.executable), on_progress)
-        pip = Pip(folder)
+        pip = Pip(folder, order.release.needs if order.release else "")
         _install_packages(order, pip, on_progress)
         _finish_packages(order, pip)
         on_progress(Progress("check", f"asking {order.engine} for its version"))
@@ -131,26 +131,35 @@ def batch(packages: Sequence[Package]) -> list[list[Package]]:
 
 def ask_version(order: Order, folder: Path) -> str:
     """The version that the engine says it has; ``DeployError`` if it does not run or is another."""
-    program, *arguments = order.recipe.version_check
-    run = subprocess.run(
-        [str(folder / program), *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=_CHECK_TIMEOUT_S,
-        env={**os.environ, **_QUIET},
-        cwd=folder,
+    said, complaint = _run_check(order, folder)
+    if said.startswith(order.version):
+        return said
+    raise DeployError(
+        f"installed, but {order.engine} does not run: {complaint or f'it says it is {said!r}'}",
+        where=str(folder),
+        cure=f"leadline engines remove {order.name} --device {order.device}, then install "
+        "again; a version with a lock is the surest",
     )
-    said = run.stdout.strip().splitlines()[-1:] or [""]
-    if run.returncode or not said[0].startswith(order.version):
-        last = (run.stderr.strip().splitlines() or [f"it says it is {said[0]!r}"])[-1]
-        raise DeployError(
-            f"installed, but {order.engine} does not run: {last}",
-            where=str(folder),
-            cure=f"leadline engines remove {order.name} --device {order.device}, then install "
-            "again; a version with a lock is the surest",
+
+
+def _run_check(order: Order, folder: Path) -> tuple[str, str]:
+    """The last line that the check printed, and why it failed if it did."""
+    program, *arguments = order.recipe.version_check
+    try:
+        run = subprocess.run(
+            [str(folder / program), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_CHECK_TIMEOUT_S,
+            env={**os.environ, **_QUIET},
+            cwd=folder,
         )
-    return said[0]
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return "", str(error)
+    if run.returncode:
+        return "", (run.stderr.strip().splitlines() or [f"exit code {run.returncode}"])[-1]
+    return (run.stdout.strip().splitlines() or [""])[-1], ""
 
 
 def _find_ready(folder: Path) -> Installed | None:

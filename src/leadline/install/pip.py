@@ -43,6 +43,11 @@ _TROUBLES = (
         "a package has no build for this Python or platform",
         "give --python the program of a Python that the recipe names",
     ),
+    _Trouble(
+        r"ResolutionImpossible",
+        "pip cannot resolve what this version asks for",
+        "take a version with a lock: leadline engines list",
+    ),
 )
 _VERSIONS = re.compile(
     r"Could not find a version that satisfies the requirement (?P<wanted>\S+)"
@@ -51,10 +56,11 @@ _VERSIONS = re.compile(
 
 
 class Pip:
-    """pip of one environment."""
+    """pip of one environment. ``needs``: what to do where the index lacks a version."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, needs: str = "") -> None:
         self.folder = folder
+        self.needs = needs
         self.python = folder / "bin" / "python"
         self.temporary = folder / "tmp"
         """Where pip keeps what it has fetched: on the disk whose space was checked."""
@@ -98,17 +104,17 @@ class Pip:
             process.wait()
             raise
         if process.returncode:
-            raise explain_pip(printed)
+            raise explain_pip(printed, self.needs)
 
 
-def explain_pip(printed: str) -> DeployError:
+def explain_pip(printed: str, needs: str = "") -> DeployError:
     """What pip's output means, and what to do."""
     tail = "\n".join(f"  pip: {line}" for line in _telling(printed))
     for trouble in _TROUBLES:
         if re.search(trouble.pattern, printed):
             return DeployError(f"{trouble.what}\n{tail}", where="pip", cure=trouble.cure)
     if match := _VERSIONS.search(printed):
-        return _no_such_version(match["wanted"], match["versions"])
+        return _no_such_version(match["wanted"], match["versions"], needs)
     return DeployError(
         f"pip failed\n{tail}", where="pip", cure="see pip's message; the same command goes on"
     )
@@ -165,7 +171,7 @@ def _telling(printed: str) -> list[str]:
     return (errors or lines)[-4:]
 
 
-def _no_such_version(wanted: str, versions: str) -> DeployError:
+def _no_such_version(wanted: str, versions: str, needs: str) -> DeployError:
     name, _, version = wanted.partition("==")
     known = [each.strip() for each in versions.split(",") if each.strip() not in ("", "none")]
     near = sorted(known, key=lambda each: _distance(each, version))[:3]
@@ -174,7 +180,8 @@ def _no_such_version(wanted: str, versions: str) -> DeployError:
         if near
         else "check the network, and which index pip is configured for (pip config list)"
     )
-    return DeployError(f"pip finds no {name} {version}", where="pip", cure=cure)
+    advice = f"{cure}; {needs}" if needs else cure
+    return DeployError(f"pip finds no {name} {version}", where="pip", cure=advice)
 
 
 def _distance(one: str, other: str) -> tuple[int, ...]:
