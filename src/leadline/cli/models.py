@@ -46,8 +46,12 @@ def make_tiny(out: Path, as_json: bool, **options: Any) -> int:
     It answers nonsense, and loads, prefills and fills the KV cache as a large model of its shape
     does, at any window. Equal options give equal bytes. gqa: Llama, full attention; swa: Mistral,
     a sliding window in every layer; llama4: chunks in three layers of four; qwen3: normed heads.
+    An OUT that ends in .gguf is written as a GGUF with the same numbers (gqa only).
     """
-    from leadline.models.tiny import make_tiny as make
+    if out.suffix == ".gguf":
+        from leadline.models.tiny_gguf import make_tiny_gguf as make
+    else:
+        from leadline.models.tiny import make_tiny as make
 
     shape, tokenizer, seed = (options.pop(name) for name in ("shape", "tokenizer", "seed"))
     local_window = options.pop("local_window") or "512"
@@ -92,7 +96,8 @@ def list_(as_json: bool) -> int:
 
 
 def _tell(folder: Path, *, as_json: bool) -> None:
-    sizes = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
+    files = sorted(folder.iterdir()) if folder.is_dir() else [folder]
+    sizes = {file.name: file.stat().st_size for file in files}
     if as_json:
         echo_json({"schema": "leadline.model/1", "path": str(folder), "files": sizes})
     else:

@@ -70,6 +70,23 @@ def unpermute(weight: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
     return pairs.swapaxes(1, 2).reshape(rows, columns)
 
 
+def permute(weight: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
+    """The inverse of ``unpermute``."""
+    rows, columns = weight.shape
+    halves = weight.reshape(heads, 2, rows // heads // 2, columns)
+    return halves.swapaxes(1, 2).reshape(rows, columns)
+
+
+def gguf_name(ours: str) -> str:
+    """``model.layers.0.self_attn.q_proj.weight`` as ``blk.0.attn_q.weight``."""
+    for theirs, name in _NAMES.items():
+        if ours == f"{name}.weight":
+            return f"{theirs}.weight"
+    _, _, layer, rest = ours.split(".", 3)
+    names = {name: theirs for theirs, name in _LAYER_NAMES.items()}
+    return f"blk.{layer}.{names[rest.removesuffix('.weight')]}.weight"
+
+
 def _open(path: Path) -> GGUFReader:
     try:
         return GGUFReader(path)
@@ -111,7 +128,7 @@ def _config(fields: Mapping[str, Any], *, tied: bool) -> dict[str, Any]:
         "num_hidden_layers": fields["llama.block_count"],
         "num_attention_heads": heads,
         "num_key_value_heads": fields["llama.attention.head_count_kv"],
-        "head_dim": hidden // heads,
+        "head_dim": fields.get("llama.attention.key_length", hidden // heads),
         "max_position_embeddings": fields["llama.context_length"],
         "rope_theta": fields["llama.rope.freq_base"],
         # A float32 in the file: 9.999999747378752e-06 is 1e-05.
