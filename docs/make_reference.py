@@ -44,8 +44,16 @@ def pages() -> dict[str, str]:
 def _commands() -> str:
     parts = [GENERATED, "# Commands\n", _help(cli, "leadline")]
     for name, command in sorted(cli.commands.items()):
-        parts += [f"## leadline {name}\n", _help(command, f"leadline {name}")]
+        parts += _command(command, f"leadline {name}", "##")
     return "\n".join(parts)
+
+
+def _command(command: click.Command, name: str, heading: str) -> list[str]:
+    parts = [f"{heading} {name}\n", _help(command, name)]
+    if isinstance(command, click.Group):
+        for below, each in sorted(command.commands.items()):
+            parts += _command(each, f"{name} {below}", f"{heading}#")
+    return parts
 
 
 def _help(command: click.Command, name: str) -> str:

@@ -63,7 +63,8 @@ class ProcessTarget(Frozen):
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
     """Default: a free port, chosen at each start."""
     executable: str | None = None
-    """The engine's program, for example /opt/vllm/bin/vllm. Default: the one found on PATH."""
+    """The engine's program, for example /opt/vllm/bin/vllm. Default: that of the environment
+    that ``leadline engines install`` made for the deployment's engine, else the one on PATH."""
 
 
 class DockerTarget(Frozen):

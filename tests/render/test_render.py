@@ -29,7 +29,7 @@ from leadline.render.service import Service, describe_service, label
 from leadline.spec import Deployment, parse_campaign, read_campaign
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-CAMPAIGNS = sorted(EXAMPLES.glob("*/*.yaml"))
+CAMPAIGNS = [EXAMPLES / "llama33-neuron" / "llama33.yaml", EXAMPLES / "scout" / "scout.yaml"]
 SCOUT = "meta-llama/Llama-4-Scout-17B-16E-Instruct"
 SHELLCHECK = Path(sys.executable).parent / "shellcheck"
 
@@ -88,7 +88,6 @@ def files_of(suffix: str) -> list[str]:
 
 
 def test_both_kits_are_there() -> None:
-    assert len(CAMPAIGNS) >= 2
     assert {"run-scout-vllm-2m.sh", "load_llama33_16k_prefix_caching.py"} <= set(FILES)
 
 
@@ -142,7 +141,7 @@ def test_compose_accepts_the_project(name: str, tmp_path: Path) -> None:
 def test_the_committed_files_are_what_is_rendered_today() -> None:
     stale = []
     for path in EXAMPLES.glob("*/rendered/*"):
-        made_from = next(path.parents[1].glob("*.yaml")).name
+        made_from = next(c.name for c in CAMPAIGNS if c.parent == path.parents[1])
         text = FILES[path.name].replace("render x.yaml", f"render {made_from}")
         if path.read_text() != text.replace("namespace: models", "namespace: default").replace(
             "namespace=models", "namespace=default"

@@ -14,6 +14,7 @@ from leadline.deploy.endpoint import api_key, reach
 from leadline.deploy.process import free_port
 from leadline.deploy.target import OnPhase, Target, deployed
 from leadline.engines.engine import Engine, LaunchRequest, load_engine
+from leadline.engines.installed import find_program
 from leadline.errors import SpecError
 from leadline.journal import Redactor
 from leadline.launch import Launch
@@ -65,7 +66,7 @@ async def serving(
 
 
 def plan_launch(deployment: Deployment, port: int) -> Launch:
-    """What would start this deployment. ``SpecError`` if Leadline cannot."""
+    """What would start this deployment. ``LeadlineError`` if Leadline cannot, with the cure."""
     if not isinstance(deployment.target, ProcessTarget):
         raise SpecError(
             f"Leadline plans {deployment.target.kind} targets but cannot start them yet",
@@ -85,7 +86,7 @@ def plan_launch(deployment: Deployment, port: int) -> Launch:
             port,
             deployment.settings,
             deployment.env,
-            deployment.target.executable,
+            deployment.target.executable or find_program(deployment.engine or ""),
         )
     )
 

@@ -10,6 +10,8 @@ import click
 from leadline import __version__
 from leadline.cli.auditing import audit
 from leadline.cli.bench import bench
+from leadline.cli.engines import engines
+from leadline.cli.models import models
 from leadline.cli.planning import plan
 from leadline.cli.prompting import prompt
 from leadline.cli.qualify import prove, quickstart, report, run, runs
@@ -62,5 +64,20 @@ def cli() -> None:
     """
 
 
-for _verb in (quickstart, plan, render, prompt, run, prove, bench, audit, report, runs):
+_VERBS = (
+    quickstart,
+    plan,
+    render,
+    prompt,
+    run,
+    prove,
+    bench,
+    audit,
+    report,
+    runs,
+    engines,
+    models,
+)
+
+for _verb in _VERBS:
     cli.add_command(_verb)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from leadline.catalog.assets import asset_names, asset_path
@@ -72,9 +73,7 @@ def _launch(request: LaunchRequest) -> Launch:
     served = "smollm2" if request.model == "smollm2" else request.model.rsplit("/", 1)[-1]
     return Launch(
         argv=(
-            sys.executable,
-            "-m",
-            "leadline.engines.llamacpp_server",
+            *_program(request.executable),
             *("--model", model_file(request.model)),
             *("--alias", served),
             *("--port", str(request.port)),
@@ -91,6 +90,15 @@ def _launch(request: LaunchRequest) -> Launch:
             ("model loaded", "starting to listen"),
         ),
     )
+
+
+def _program(executable: str | None) -> tuple[str, ...]:
+    """Our embedded server under our Python or another that has xllamacpp, or a llama-server."""
+    if executable is None:
+        return (sys.executable, "-m", "leadline.engines.llamacpp_server")
+    if Path(executable).name.startswith("python"):
+        return (executable, str(Path(__file__).with_name("llamacpp_server.py")))
+    return (executable,)
 
 
 def model_file(reference: str) -> str:
