@@ -159,14 +159,14 @@ class Recipe(NamedTuple):
 
 
 def write_recipe(
-    encode: EncodeNow, tokens: int, seed: str, needles: int, first_name: int = 0
+    encode: EncodeNow, tokens: int, seed: str, needles: int, first_name: int = 0, tail: str = ""
 ) -> Recipe:
-    """Equal seed, equal needles; ``SpecError`` when they do not fit."""
+    """Equal seed, equal needles; ``tail`` ends the prompt. ``SpecError`` when there is no room."""
     rng = random.Random(seed)  # noqa: S311  (reproducible, not secret)
     hidden = draw_needles(rng, needles, first_name)
     added = [Added(item.statement, encode(item.statement), item.answer) for item in hidden]
-    if asked := question(hidden):
-        added.append(Added(asked, encode(asked), asks=True))
+    if asked := question(hidden) + tail:
+        added.append(Added(asked, encode(asked), asks=bool(hidden)))
     hay_tokens = room_for_hay(tokens, sum(map(_count, added)), needles)
     return Recipe(hay_tokens, hidden, added, rng)
 
