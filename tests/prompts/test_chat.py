@@ -170,7 +170,7 @@ def test_the_config_has_the_last_word_on_bos(bos: bool, eos: bool, tmp_path: Pat
 def test_the_servers_own_tokens_are_compared() -> None:
     verify_against([1, 2, 3], [1, 2, 3])
     verify_against(np.array([1, 2, 3], np.uint32), 3)
-    with pytest.raises(EngineError, match="counts 4 tokens where the local tokenizer and template count 3"):
+    with pytest.raises(EngineError, match="counts 4 tokens where"):
         verify_against([1, 2, 3], 4)
     with pytest.raises(EngineError, match="first difference is at token 1"):
         verify_against([1, 2, 3], [1, 5, 3])
