@@ -172,8 +172,9 @@ def send(port: str, name: str, tokens: str, needles: str, form: str, *texts: str
     """What ``send_apart`` runs in a process of its own."""
     tokenizer = LocalTokenizer(str(FOLDER / name))
     corpus = open_token_corpus(find_corpora(texts), tokenizer)
-    drawn = draw_slice(corpus, tokenizer.encode, int(tokens), "1", int(needles))
-    prompt = drawn.as_ids() if form == "ids" else drawn.as_text(tokenizer.encode)
+    encode = corpus.encoder(tokenizer)
+    drawn = draw_slice(corpus, encode, int(tokens), "1", int(needles))
+    prompt = drawn.as_ids() if form == "ids" else drawn.as_text(encode)
     if prompt is None:
         raise SystemExit("no such text")
     content = {"prompt": prompt.text or prompt.ids, "max_tokens": 1} if form == "text" else {
@@ -237,11 +238,11 @@ def time_fresh(
     corpus: TokenCorpus, tokenizer: LocalTokenizer, tokens: int, form: str
 ) -> tuple[list[float], list[float]]:
     """Milliseconds for each prompt, and for each to become JSON; the first round is left out."""
-    times, dumping = [], []
+    times, dumping, encode = [], [], corpus.encoder(tokenizer)
     for seed in range(22):
         begun = time.perf_counter()
-        drawn = draw_slice(corpus, tokenizer.encode, tokens, str(seed), 16)
-        prompt = drawn.as_ids() if form == "ids" else drawn.as_text(tokenizer.encode)
+        drawn = draw_slice(corpus, encode, tokens, str(seed), 16)
+        prompt = drawn.as_ids() if form == "ids" else drawn.as_text(encode)
         ended = time.perf_counter()
         content = prompt and (prompt.text or prompt.ids)
         orjson.dumps({"prompt": content}, option=orjson.OPT_SERIALIZE_NUMPY)

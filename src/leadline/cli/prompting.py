@@ -83,8 +83,9 @@ def _draw(
 
     local = LocalTokenizer(tokenizer)
     corpus = open_token_corpus(find_corpora(corpora), local, _show_share)
-    drawn = draw_slice(corpus, local.encode, count, seed, needles)
-    found = drawn.as_ids() if form == "ids" else drawn.as_text(local.encode)
+    encode = corpus.encoder(local)
+    drawn = draw_slice(corpus, encode, count, seed, needles)
+    found = drawn.as_ids() if form == "ids" else drawn.as_text(encode)
     if found is None:
         raise SpecError(
             f"no text of this corpus provably has exactly {show_tokens(count)} tokens",

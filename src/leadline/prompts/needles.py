@@ -10,6 +10,8 @@ import random
 from typing import NamedTuple
 
 _NAMES = ("leadline", "harbour", "anchor", "lantern", "compass", "tiller", "rudder", "mainsail")
+NAMED = 64
+"""Needles that a prompt may have."""
 
 
 class Hidden(NamedTuple):
