@@ -154,6 +154,7 @@ def test_what_the_server_adds_to_text_is_what_the_post_processor_adds(tmp_path: 
     bos = processors.TemplateProcessing(
         single="<|end|> $A", pair="<|end|> $A $B", special_tokens=[("<|end|>", end)]
     )
+    tokenizer = LocalTokenizer(str(tmp_path))
     tokenizer.huggingface.post_processor = bos  # type: ignore[assignment]
     assert added_to_text(tokenizer) == ([end], [])
 

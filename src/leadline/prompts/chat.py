@@ -26,7 +26,7 @@ from leadline.prompts.disjoint import place_disjoint
 from leadline.prompts.haystack import Prompt
 from leadline.prompts.slices import Added, EncodeNow, Slice, write_recipe
 from leadline.prompts.token_corpus import TokenCorpus
-from leadline.prompts.tokenizer import LocalTokenizer
+from leadline.prompts.tokenizer import LocalTokenizer, ServerAdds
 from leadline.units import show_tokens
 
 Message = Mapping[str, Any]
@@ -76,6 +76,19 @@ class ChatTemplate:
 
 
 def load_chat_template(reference: str) -> ChatTemplate:
+    """As ``find_chat_template``; ``SpecError`` if there is none."""
+    found = find_chat_template(reference)
+    if found is None:
+        raise SpecError(
+            "no chat template there",
+            where=reference,
+            cure="give the folder of a chat model, with chat_template.jinja or its "
+            "tokenizer_config.json; a base model takes text or token ids",
+        )
+    return found
+
+
+def find_chat_template(reference: str) -> ChatTemplate | None:
     """Of a model's folder, or of the folder around its ``tokenizer.json``.
 
     ``chat_template.jinja`` comes before the one in ``tokenizer_config.json``.
@@ -86,41 +99,24 @@ def load_chat_template(reference: str) -> ChatTemplate:
     file = folder / "chat_template.jinja"
     source = file.read_text("utf-8") if file.is_file() else _default(facts.get("chat_template"))
     source = source or _default(_read_json(folder / "chat_template.json").get("chat_template"))
-    if source is None:
-        raise SpecError(
-            "no chat template there",
-            where=str(folder),
-            cure="give the folder of a chat model, with chat_template.jinja or its "
-            "tokenizer_config.json; a base model takes text or token ids",
-        )
-    return ChatTemplate(source, _special_tokens(folder, facts), str(folder))
+    return ChatTemplate(source, _special_tokens(folder, facts), str(folder)) if source else None
 
 
-class ServerAdds(NamedTuple):
-    """What stands around every text after the server has tokenised it."""
-
-    before: list[int]
-    after: list[int]
-
-
-def added_to_text(tokenizer: LocalTokenizer) -> ServerAdds:
+def added_to_text(tokenizer: LocalTokenizer, corpus: TokenCorpus | None = None) -> ServerAdds:
     """By the tokenizer's own post-processor, unless its config says otherwise of BOS or EOS.
 
-    Chat gets nothing of this: there the template has it.
+    A corpus of this tokenizer knows the former without reading it. Chat gets nothing of this:
+    there the template has it.
     """
     facts = _read_json(tokenizer.file.parent / "tokenizer_config.json")
-    huggingface = tokenizer.huggingface
-    if "add_bos_token" in facts or "add_eos_token" in facts:
-        tokens = _special_tokens(tokenizer.file.parent, facts)
-        wanted = [
-            [tokens[name]] if facts.get(f"add_{name}") and name in tokens else []
-            for name in ("bos_token", "eos_token")
-        ]
-        return ServerAdds(*(tokenizer.encode("".join(texts)) for texts in wanted))
-    plain = huggingface.encode("a", add_special_tokens=False).ids
-    whole = huggingface.encode("a").ids
-    start = next(n for n in range(len(whole)) if whole[n : n + len(plain)] == plain)
-    return ServerAdds(whole[:start], whole[start + len(plain) :])
+    if "add_bos_token" not in facts and "add_eos_token" not in facts:
+        return corpus.added if corpus else tokenizer.added
+    tokens = _special_tokens(tokenizer.file.parent, facts)
+    wanted = [
+        [tokens[name]] if facts.get(f"add_{name}") and name in tokens else []
+        for name in ("bos_token", "eos_token")
+    ]
+    return ServerAdds(*(tokenizer.encode("".join(texts)) for texts in wanted))
 
 
 class ChatPrompt(NamedTuple):

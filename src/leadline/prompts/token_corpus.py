@@ -29,7 +29,7 @@ from leadline.prompts.cuts import (
 )
 from leadline.prompts.encoders import choose_encoder, encode_huggingface, read_plain_bpe
 from leadline.prompts.token_file import TokenFile, read_token_file, write_token_file
-from leadline.prompts.tokenizer import LocalTokenizer
+from leadline.prompts.tokenizer import LocalTokenizer, ServerAdds
 from leadline.prompts.vocabulary import Vocabulary, pack_vocabulary, prove_vocabulary
 
 OnProgress = Callable[[float], None]
@@ -53,7 +53,7 @@ class UncuttableError(SpecError):
 class TokenCorpus:
     def __init__(self, file: TokenFile) -> None:
         self.facts = file.facts
-        """``source``, ``tokenizer_sha256``, ``encoder``, ``pattern``, ``chars`` and ``sha256``."""
+        """``source``, ``tokenizer_sha256``, ``encoder``, ``pattern``, ``chars``, ``sha256``…"""
         self.ids: TokenIds = file.arrays["ids"]
         self.cuts = Cuts(file.arrays["cut_tokens"], file.arrays["cut_chars"])
         self._text = file.arrays["text"]
@@ -62,6 +62,11 @@ class TokenCorpus:
     @cached_property
     def text(self) -> str:
         return self._text.tobytes().decode()
+
+    @property
+    def added(self) -> ServerAdds:
+        """What the tokenizer's post-processor puts around an encoded text."""
+        return ServerAdds(*self.facts["added"])
 
     def encoder(self, tokenizer: LocalTokenizer) -> Callable[[str], list[int]]:
         """For what is put into its slices; the tokenizer itself is read only if need be."""
@@ -128,6 +133,7 @@ def _write(
         "tokenizer_sha256": tokenizer.sha256,
         "encoder": name,
         "pattern": None,
+        "added": list(tokenizer.added),
         "chars": len(text),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
