@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from leadline.prompts.needles import NAMED, draw_needles, question
 
 _WIDEST_BYTES = 32
-_SAMPLES = 300
+_SAMPLES = 100
 _SAMPLE_CHARS = 400
 
 
@@ -80,6 +80,6 @@ def prove_vocabulary(vocabulary: Vocabulary, truth: Callable[[str], list[int]], 
     hidden = draw_needles(rng, NAMED)
     starts = [rng.randrange(len(text)) for _ in range(_SAMPLES)]
     samples = [text[start : start + _SAMPLE_CHARS] for start in starts]
-    samples += [needle.statement for _ in range(4) for needle in draw_needles(rng, NAMED)]
+    samples += [needle.statement for _ in range(2) for needle in draw_needles(rng, NAMED)]
     samples += [question(hidden[:count]) for count in range(1, NAMED + 1)]
     return all(vocabulary(sample) == truth(sample) for sample in samples)
