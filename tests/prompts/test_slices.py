@@ -1,32 +1,16 @@
 from __future__ import annotations
 
 import random
-from functools import cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.prompts.tokenizers_for_tests import KINDS, real_text, save
+from tests.prompts.corpora_for_tests import prepared
+from tests.prompts.tokenizers_for_tests import KINDS, real_text
 
 from leadline.errors import SpecError
-from leadline.prompts.corpus import find_corpora
-from leadline.prompts.slices import draw_slice
-from leadline.prompts.token_corpus import TokenCorpus, open_token_corpus
-from leadline.prompts.tokenizer import LocalTokenizer
-
-
-@cache
-def prepared(kind: str, chars: int = 300_000) -> tuple[TokenCorpus, LocalTokenizer]:
-    """Held in memory once its files are gone."""
-    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LEADLINE_CACHE", folder)
-        path = Path(folder) / "text.txt"
-        path.write_text(real_text()[:chars], encoding="utf-8")
-        tokenizer = save(kind, Path(folder))
-        _ = tokenizer.huggingface
-        return open_token_corpus(find_corpora(str(path)), tokenizer), tokenizer
+from leadline.prompts.slices import Added, Span, draw_slice
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -62,14 +46,15 @@ def test_every_length_from_one_token_on_is_exact() -> None:
 def test_the_hay_is_consecutive_and_never_repeated() -> None:
     corpus, tokenizer = prepared("gpt2")
     drawn = draw_slice(corpus, tokenizer.encode, 5000, "s", 3)
-    pieces = zip(drawn.bounds, drawn.bounds[1:], strict=False)
-    assert all(start < end for start, end in pieces)
+    spans = [piece for piece in drawn.pieces if isinstance(piece, Span)]
+    assert all(span.start < span.end for span in spans)
+    assert all(left.end == right.start for left, right in pairwise(spans))
     prompt = drawn.as_text(tokenizer.encode)
     assert prompt is not None
     assert prompt.text is not None
-    hay = prompt.text.removesuffix(drawn.added[-1].text)
-    for added in drawn.added[:-1]:
-        hay = hay.replace(added.text, "")
+    hay = prompt.text
+    for piece in drawn.pieces:
+        hay = hay.replace(piece.text, "") if isinstance(piece, Added) else hay
     assert real_text().startswith(hay, prompt.corpus_start)
 
 

@@ -1,9 +1,11 @@
-"""``leadline prompt``: an exact prompt alone, as a request body that is ready to send."""
+"""``leadline prompt``: exact prompts alone, as request bodies that are ready to send."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -14,6 +16,29 @@ from leadline.units import show_bytes, show_tokens
 
 if TYPE_CHECKING:
     from leadline.prompts.haystack import Prompt
+    from leadline.prompts.shared import SharedPrefix
+    from leadline.prompts.token_corpus import TokenCorpus
+    from leadline.prompts.tokenizer import LocalTokenizer
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options, read."""
+
+    tokenizer: str
+    corpora: tuple[str, ...]
+    tokens: str | None
+    lengths: str | None
+    count: int | None
+    session: str | None
+    shared_prefix: str | None
+    hit_rate: str | None
+    groups: int
+    block_tokens: int
+    needles: int
+    seed: str
+    form: str
+    model: str | None
 
 
 @click.command()
@@ -26,7 +51,31 @@ if TYPE_CHECKING:
     show_default=True,
     help="UTF-8 text file or catalog name; several are joined in order.",
 )
-@click.option("--tokens", required=True, help="Exact prompt length, for example 2M.")
+@click.option("--tokens", help="Exact prompt length, for example 2M.")
+@click.option(
+    "--lengths",
+    help="Instead: 10k,100k in turn, uniform:10k..2M, lognormal:100k,0.8:10k..2M, trace:FILE.",
+)
+@click.option("--session", help="Instead: a conversation; whole length of each turn, 4k,8k,16k.")
+@click.option(
+    "--count", type=click.IntRange(1), help="Prompts or sessions, without overlap, as JSON lines."
+)
+@click.option("--shared-prefix", help="First tokens that prompts share: 4k, or 50% of each.")
+@click.option("--hit-rate", help="Instead: share as much as gives this cache hit rate, e.g. 60%.")
+@click.option(
+    "--groups",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Different shared prefixes, given to the prompts in turn.",
+)
+@click.option(
+    "--block-tokens",
+    type=click.IntRange(1),
+    default=16,
+    show_default=True,
+    help="Cache block or page of the engine, to count its hits.",
+)
 @click.option("--needles", type=click.IntRange(0, 64), default=0, help="Passkeys to hide.")
 @click.option("--seed", default="0", show_default=True, help="Equal seed, equal prompt.")
 @click.option(
@@ -37,100 +86,265 @@ if TYPE_CHECKING:
     type=click.Choice(["ids", "text", "chat"]),
     help="Token ids, text, or a chat message.",
 )
+@click.option("--chat", is_flag=True, help="The same as --as chat.")
 @click.option("--model", help="Model name to put into the request.")
 @click.option("--output-tokens", default="200", show_default=True, help="Tokens to ask for.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The request body.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="The request body or bodies."
+)
 @json_option
-def prompt(out: Path, form: str, as_json: bool, **options: Any) -> int:
-    """Write a prompt of exactly N tokens of real text; nothing is repeated.
+def prompt(
+    out: Path, output_tokens: str, chat: bool, form: str, as_json: bool, **options: Any
+) -> int:
+    """Write prompts of exactly N tokens of real text; nothing is repeated.
 
     When a text first meets a tokenizer it is tokenised and kept; from then on a prompt of any
-    length takes milliseconds. What a server adds by itself (a first token, a chat template) is
-    not counted.
+    length takes milliseconds. The length is what the server counts: a first token of its own and
+    the chat template are included, where the tokenizer's folder says what they are.
     """
-    tokens = read_tokens("--tokens", options["tokens"])
-    output_tokens = read_tokens("--output-tokens", options["output_tokens"])
-    found, facts = _draw(form, tokens, **options)
-    body = _body(found, form, options["model"], output_tokens)
-    try:
-        out.write_bytes(body)
-    except OSError as error:
-        raise SpecError(
-            f"cannot be written: {error.strerror}", where=str(out), cure="choose another --out"
-        ) from error
-    facts |= {"out": str(out), "bytes": len(body)}
+    asked = Asked(form="chat" if chat else form, **options)
+    _check(asked)
+    drawn, facts = _draw(asked)
+    answer_tokens = read_tokens("--output-tokens", output_tokens)
+    bodies = [_body(item, asked, answer_tokens) for item in drawn]
+    _write(out, b"\n".join(bodies) + (b"\n" if _is_many(asked) else b""))
+    for item, body in zip(facts["prompts"], bodies, strict=True):
+        item["bytes"] = len(body)
+    shown = facts if _is_many(asked) else _only(facts)
+    shown |= {"out": str(out)}
     if as_json:
-        echo_json(facts)
+        echo_json(shown)
     else:
-        click.echo(_describe(facts))
+        click.echo("\n".join(_describe(shown)))
     return 0
 
 
-def _draw(
-    form: str,
-    count: int,
-    *,
-    tokenizer: str,
-    corpora: tuple[str, ...],
-    seed: str,
-    needles: int,
-    **_: Any,
-) -> tuple[Prompt, dict[str, Any]]:
+class Drawn(NamedTuple):
+    prompt: Prompt
+    content: str | None
+    """Of the chat message."""
+
+
+def _check(asked: Asked) -> None:
+    given = [name for name in ("tokens", "lengths", "session") if getattr(asked, name) is not None]
+    if len(given) != 1:
+        raise SpecError(
+            f"{'several lengths' if given else 'no length'}: {', '.join(given) or 'none'}",
+            where="--tokens",
+            cure="give one of --tokens 2M, --lengths uniform:10k..2M and --session 4k,8k",
+        )
+    is_shared = asked.shared_prefix or asked.hit_rate
+    twice = asked.shared_prefix and asked.hit_rate
+    if is_shared and (asked.session or asked.form == "chat" or twice):
+        raise SpecError(
+            "a shared prefix goes with neither sessions nor chat, and is asked for once",
+            where="--shared-prefix",
+            cure="give --shared-prefix or --hit-rate, with --tokens or --lengths, as ids or text",
+        )
+    if asked.session and asked.form == "chat":
+        raise SpecError(
+            "a session has several messages; here a chat is one",
+            where="--session",
+            cure="write the session as ids or text",
+        )
+
+
+def _draw(asked: Asked) -> tuple[list[Drawn], dict[str, Any]]:
     from leadline.prompts.corpus import find_corpora
-    from leadline.prompts.slices import draw_slice
     from leadline.prompts.token_corpus import open_token_corpus
     from leadline.prompts.tokenizer import LocalTokenizer
 
-    local = LocalTokenizer(tokenizer)
-    corpus = open_token_corpus(find_corpora(corpora), local, _show_share)
-    drawn = draw_slice(corpus, local.encode, count, seed, needles)
-    found = drawn.as_ids() if form == "ids" else drawn.as_text(local.encode)
+    tokenizer = LocalTokenizer(asked.tokenizer)
+    corpus = open_token_corpus(find_corpora(asked.corpora), tokenizer, _show_share)
+    facts: dict[str, Any] = {"schema": "leadline.prompts/1", "form": asked.form, "seed": asked.seed}
+    draw = _draw_chats if asked.form == "chat" else _draw_plain
+    drawn = draw(asked, corpus, tokenizer, facts)
+    facts |= {"corpus_tokens": len(corpus.ids), "corpus": dict(corpus.facts)}
+    added = facts["server_adds_tokens"] or 0
+    facts["prompts"] = [_facts(item.prompt, added) for item in drawn]
+    return drawn, facts
+
+
+def _draw_plain(
+    asked: Asked, corpus: TokenCorpus, tokenizer: LocalTokenizer, facts: dict[str, Any]
+) -> list[Drawn]:
+    from leadline.prompts.chat import added_to_text
+    from leadline.prompts.shared import expect_hits
+
+    encode = corpus.encoder(tokenizer)
+    added = added_to_text(tokenizer, corpus).tokens if asked.form == "text" else 0
+    slices = _draw_slices(asked, corpus, encode, added)
+    prompts = [item.as_ids() if asked.form == "ids" else item.as_text(encode) for item in slices]
+    facts["server_adds_tokens"] = added
+    if asked.shared_prefix or asked.hit_rate or asked.session:
+        hits = expect_hits([item.as_ids().ids for item in slices], asked.block_tokens)
+        facts["expected_cache"] = {
+            "block_tokens": asked.block_tokens,
+            "cached_tokens": hits.cached_tokens,
+            "hit_rate": float(hits.rate),
+        }
+    return [Drawn(_exact(prompt, asked), None) for prompt in prompts]
+
+
+def _draw_slices(asked: Asked, corpus: TokenCorpus, encode: Any, added: int) -> list[Any]:
+    from leadline.prompts.disjoint import draw_disjoint
+    from leadline.prompts.sessions import draw_sessions
+    from leadline.prompts.shared import draw_shared
+    from leadline.prompts.slices import draw_slice
+
+    if asked.session:
+        turns = [read_tokens("--session", turn) - added for turn in asked.session.split(",")]
+        sessions = draw_sessions(
+            corpus, encode, [turns] * (asked.count or 1), asked.seed, asked.needles
+        )
+        return [turn for session in sessions for turn in session]
+    lengths = [_inside(tokens, added) for tokens in _lengths(asked)]
+    if asked.shared_prefix or asked.hit_rate:
+        shared = _shared(asked, lengths)
+        return draw_shared(corpus, encode, lengths, shared, asked.seed, asked.needles)
+    if _is_many(asked):
+        return draw_disjoint(corpus, encode, lengths, asked.seed, asked.needles)
+    return [draw_slice(corpus, encode, lengths[0], asked.seed, asked.needles)]
+
+
+def _draw_chats(
+    asked: Asked, corpus: TokenCorpus, tokenizer: LocalTokenizer, facts: dict[str, Any]
+) -> list[Drawn]:
+    """With the template, if there is one; else the message alone is counted, and that is said."""
+    from leadline.prompts.chat import draw_chats, find_chat_template
+
+    template = find_chat_template(asked.tokenizer)
+    if template is None:
+        plain = _draw_plain(replace(asked, form="text"), corpus, tokenizer, facts)
+        facts["server_adds_tokens"] = None
+        return [Drawn(item.prompt, item.prompt.text) for item in plain]
+    encode = tokenizer.encode
+    slices = draw_chats(corpus, encode, template, _lengths(asked), asked.seed, asked.needles)
+    facts["server_adds_tokens"] = 0
+    chats = [item.as_chat(encode) for item in slices]
+    return [Drawn(_exact(chat and chat.prompt, asked), chat and chat.content) for chat in chats]
+
+
+def _lengths(asked: Asked) -> list[int]:
+    from leadline.prompts.lengths import draw_lengths, parse_lengths
+
+    if asked.tokens is not None:
+        return [read_tokens("--tokens", asked.tokens)] * (asked.count or 1)
+    assert asked.lengths is not None  # noqa: S101
+    return draw_lengths(parse_lengths(asked.lengths), asked.count or 1, asked.seed)
+
+
+def _inside(tokens: int, added: int) -> int:
+    if tokens <= added:
+        raise SpecError(
+            f"the server alone adds {added} tokens", where="--tokens", cure="ask for more tokens"
+        )
+    return tokens - added
+
+
+def _shared(asked: Asked, lengths: list[int]) -> SharedPrefix:
+    from leadline.prompts.shared import SharedPrefix, share_for_rate
+
+    if asked.hit_rate:
+        rate = _percent("--hit-rate", asked.hit_rate)
+        return share_for_rate(lengths, rate, asked.block_tokens, groups=asked.groups)
+    assert asked.shared_prefix is not None  # noqa: S101
+    if asked.shared_prefix.endswith("%"):
+        share = _percent("--shared-prefix", asked.shared_prefix)
+        return SharedPrefix(share=share, groups=asked.groups)
+    tokens = read_tokens("--shared-prefix", asked.shared_prefix)
+    return SharedPrefix(tokens=tokens, groups=asked.groups)
+
+
+def _percent(option: str, text: str) -> Fraction:
+    try:
+        share = Fraction(text.removesuffix("%")) / 100
+    except (ValueError, ZeroDivisionError):
+        share = Fraction(-1)
+    if not (text.endswith("%") and 0 <= share <= 1):
+        raise SpecError(f"{text!r} is not a share", where=option, cure="write 0% to 100%")
+    return share
+
+
+def _exact(found: Prompt | None, asked: Asked) -> Prompt:
     if found is None:
         raise SpecError(
-            f"no text of this corpus provably has exactly {show_tokens(count)} tokens",
-            where=f"--as {form}",
+            "no text of this corpus provably has exactly the tokens asked for",
+            where=f"--as {asked.form}",
             cure="give a longer corpus, another length or seed, or send --as ids",
         )
-    facts = {
-        "schema": "leadline.prompt/1",
-        "form": form,
-        "tokens": len(found.ids),
+    return found
+
+
+def _facts(found: Prompt, added: int) -> dict[str, Any]:
+    return {
+        "tokens": len(found.ids) + added,
         "ids_sha256": found.ids_sha256,
-        "seed": seed,
         "needles": [needle.model_dump() for needle in found.needles],
         "corpus_start": found.corpus_start,
-        "corpus_tokens": len(corpus.ids),
-        "corpus": dict(corpus.facts),
     }
-    return found, facts
+
+
+def _only(facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts of one prompt, flat."""
+    (alone,) = facts.pop("prompts")
+    return {**facts, "schema": "leadline.prompt/1", **alone}
+
+
+def _is_many(asked: Asked) -> bool:
+    return asked.count is not None or asked.session is not None
 
 
 def _show_share(share: float) -> None:
     click.echo(f"\rtokenising the corpus: {share:4.0%}", nl=share == 1, err=True)
 
 
-def _body(found: Prompt, form: str, model: str | None, output_tokens: int) -> bytes:
+def _body(found: Drawn, asked: Asked, output_tokens: int) -> bytes:
     import orjson
 
-    content: dict[str, Any] = {"model": model} if model else {}
-    if form == "chat":
-        content["messages"] = [{"role": "user", "content": found.text}]
+    content: dict[str, Any] = {"model": asked.model} if asked.model else {}
+    if asked.form == "chat":
+        content["messages"] = [{"role": "user", "content": found.content}]
     else:
-        content["prompt"] = found.ids if form == "ids" else found.text
+        content["prompt"] = found.prompt.ids if asked.form == "ids" else found.prompt.text
     content |= {"max_tokens": output_tokens, "temperature": 0}
     return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _describe(facts: dict[str, Any]) -> str:
-    corpus = facts["corpus"]
-    tokens, held = show_tokens(facts["tokens"]), show_tokens(facts["corpus_tokens"])
-    lines = [
-        f"{facts['out']}: exactly {tokens} tokens as {facts['form']}, {show_bytes(facts['bytes'])}",
-        f"ids SHA-256 {facts['ids_sha256']}",
-        f"from character {facts['corpus_start']:,} of {corpus['source']} ({held} tokens)",
-    ]
-    lines += [
-        f"needle {needle['answer']} after {show_tokens(needle['depth_tokens'])} tokens"
-        for needle in facts["needles"]
-    ]
-    return "\n".join(lines)
+def _write(out: Path, content: bytes) -> None:
+    try:
+        out.write_bytes(content)
+    except OSError as error:
+        raise SpecError(
+            f"cannot be written: {error.strerror}", where=str(out), cure="choose another --out"
+        ) from error
+
+
+def _describe(facts: dict[str, Any]) -> list[str]:
+    prompts = facts.get("prompts", [facts])
+    size = show_bytes(sum(item["bytes"] for item in prompts))
+    counts = [item["tokens"] for item in prompts]
+    shown = show_tokens(counts[0])
+    if min(counts) < max(counts):
+        shown = f"{show_tokens(min(counts))} to {show_tokens(max(counts))}"
+    many = f"{len(prompts)} prompts of " if "prompts" in facts else ""
+    lines = [f"{facts['out']}: {many}exactly {shown} tokens as {facts['form']}, {size}"]
+    if facts["server_adds_tokens"] is None:
+        lines.append("no chat template found: what the server puts around the message comes on top")
+    held, source = show_tokens(facts["corpus_tokens"]), facts["corpus"]["source"]
+    if "prompts" in facts:
+        lines.append(f"{show_tokens(sum(counts))} tokens in all, from {source} ({held} tokens)")
+    else:
+        lines.append(f"ids SHA-256 {facts['ids_sha256']}")
+        lines.append(f"from character {facts['corpus_start']:,} of {source} ({held} tokens)")
+        lines += [
+            f"needle {needle['answer']} after {show_tokens(needle['depth_tokens'])} tokens"
+            for needle in facts["needles"]
+        ]
+    if cache := facts.get("expected_cache"):
+        lines.append(
+            f"sent in this order to an empty cache with blocks of {cache['block_tokens']}: "
+            f"{show_tokens(sum(cache['cached_tokens']))} tokens cached, hit rate "
+            f"{cache['hit_rate']:.2%}"
+        )
+    return lines

@@ -45,12 +45,18 @@ def encode_huggingface(tokenizer: LocalTokenizer, blocks: Sequence[str]) -> list
     return [np.asarray(encoding.ids, np.uint32) for encoding in found]
 
 
-def _build_tiktoken(facts: Mapping[str, Any], text: str) -> EncodeBlocks | None:
+class PlainBpe(NamedTuple):
+    """A tokenizer that splits text by one expression and then only merges bytes."""
+
+    pattern: str
+    ranks: dict[bytes, int]
+
+
+def read_plain_bpe(facts: Mapping[str, Any], text: str) -> PlainBpe | None:
+    """From the content of a ``tokenizer.json``; ``None`` where it does more, for this text."""
     pattern = _split_pattern(facts.get("pre_tokenizer") or {})
     if pattern is None or not _is_plain_bpe(facts, text):
         return None
-    from tiktoken import Encoding
-
     added = {token["id"] for token in facts["added_tokens"]}
     ranks = {
         spell_byte_level(token): number
@@ -59,7 +65,18 @@ def _build_tiktoken(facts: Mapping[str, Any], text: str) -> EncodeBlocks | None:
     }
     if any(bytes([byte]) not in ranks for byte in set(text.encode())):
         return None  # SmolLM2 lacks bytes that no valid text holds
-    encoding = Encoding("corpus", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
+    return PlainBpe(pattern, ranks)
+
+
+def _build_tiktoken(facts: Mapping[str, Any], text: str) -> EncodeBlocks | None:
+    found = read_plain_bpe(facts, text)
+    if found is None:
+        return None
+    from tiktoken import Encoding
+
+    encoding = Encoding(
+        "corpus", pat_str=found.pattern, mergeable_ranks=found.ranks, special_tokens={}
+    )
     return partial(_encode_threaded, encoding.encode_to_numpy)
 
 

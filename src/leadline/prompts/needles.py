@@ -10,6 +10,8 @@ import random
 from typing import NamedTuple
 
 _NAMES = ("leadline", "harbour", "anchor", "lantern", "compass", "tiller", "rudder", "mainsail")
+NAMED = 64
+"""Needles that a prompt may have."""
 
 
 class Hidden(NamedTuple):
@@ -21,10 +23,14 @@ class Hidden(NamedTuple):
         return f"\nOne of the special magic numbers for {self.name} is: {self.answer}.\n"
 
 
-def draw_needles(rng: random.Random, count: int) -> list[Hidden]:
+def draw_needles(rng: random.Random, count: int, first_name: int = 0) -> list[Hidden]:
     """Distinct names with five-digit answers; one is guessed once in 90,000 times."""
-    names = [_NAMES[i % len(_NAMES)] + (str(i) if i >= len(_NAMES) else "") for i in range(count)]
+    names = map(needle_name, range(first_name, first_name + count))
     return [Hidden(name, str(rng.randrange(10_000, 100_000))) for name in names]
+
+
+def needle_name(number: int) -> str:
+    return _NAMES[number % len(_NAMES)] + (str(number) if number >= len(_NAMES) else "")
 
 
 def question(hidden: list[Hidden]) -> str:

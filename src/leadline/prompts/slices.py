@@ -7,7 +7,7 @@ it has. Around each joint that is checked; between joints it is what cuts are.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -16,7 +16,7 @@ import numpy as np
 
 from leadline.prompts.cuts import TokenIds
 from leadline.prompts.haystack import Prompt, corpus_too_short, room_for_hay
-from leadline.prompts.needles import draw_needles, question
+from leadline.prompts.needles import Hidden, draw_needles, question
 from leadline.prompts.token_corpus import TokenCorpus
 from leadline.records import Needle
 
@@ -29,68 +29,108 @@ _REACHES_TOKENS = (1 << 10, 1 << 16, _LAST)
 _WINDOW_CUTS = 32
 
 
+class Span(NamedTuple):
+    """Consecutive tokens of the corpus."""
+
+    start: int
+    end: int
+    cuts: tuple[int, int] | None
+    """The bounds as indices of cuts, if both are cuts."""
+
+
 class Added(NamedTuple):
-    """A needle or the question."""
+    """A needle, a question, or words around the text."""
 
     text: str
     ids: list[int]
+    answer: str | None = None
+    """What a needle hides."""
+    asks: bool = False
+    """A question, for all needles since the one before it."""
 
 
 @dataclass(frozen=True)
 class Slice:
+    """Text of the corpus and what was put in between; slices of one corpus can be added up."""
+
     corpus: TokenCorpus
-    bounds: list[int]
-    """Tokens of the corpus before the start, before each needle, and before the end."""
-    added: list[Added]
-    """Stands before each bound but the first; the last is the question."""
-    answers: list[str]
-    cuts: list[int] | None
-    """The bounds as indices of cuts, if they all are cuts."""
+    pieces: tuple[Span | Added, ...]
+
+    def __len__(self) -> int:
+        """Tokens."""
+        return sum(map(_count, self.pieces))
+
+    def __add__(self, later: Slice) -> Slice:
+        return Slice(self.corpus, self.pieces + later.pieces)
 
     def as_ids(self) -> Prompt:
-        parts: list[TokenIds] = []
-        for (start, end), added in zip(pairwise(self.bounds), self.added, strict=True):
-            parts += [self.corpus.ids[start:end], np.asarray(added.ids, np.uint32)]
+        parts = [self._ids(piece) for piece in self.pieces]
         return Prompt(np.concatenate(parts), self._first_char(), self._needles())
 
     def as_text(self, encode: EncodeNow) -> Prompt | None:
         """``None`` where the text cannot be shown to encode to the ids: find one by counting."""
-        if self.cuts is None or not all(self._holds(joint, encode) for joint in self.joints()):
+        if any(isinstance(piece, Span) and piece.cuts is None for piece in self.pieces):
+            return None
+        if any(encode(text) != ids for text, ids in self._joints()):
             return None
         prompt = self.as_ids()
-        chars = [int(self.corpus.cuts.chars[cut]) for cut in self.cuts]
-        parts: list[str] = []
-        for (start, end), added in zip(pairwise(chars), self.added, strict=True):
-            parts += [self.corpus.text[start:end], added.text]
-        return Prompt(prompt.ids, prompt.corpus_start, prompt.needles, "".join(parts))
+        text = "".join(map(self._text, self.pieces))
+        return Prompt(prompt.ids, prompt.corpus_start, prompt.needles, text)
 
-    def joints(self) -> range:
-        return range(len(self.bounds))
+    def _ids(self, piece: Span | Added) -> TokenIds:
+        if isinstance(piece, Added):
+            return np.asarray(piece.ids, np.uint32)
+        return self.corpus.ids[piece.start : piece.end]
 
-    def _holds(self, joint: int, encode: EncodeNow) -> bool:
-        """Whether the text around the joint gives the ids that stand there."""
-        assert self.cuts is not None  # noqa: S101
-        here = self.cuts[joint]
-        left = max(here - _WINDOW_CUTS, self.cuts[joint - 1]) if joint else here
-        last = joint == len(self.cuts) - 1
-        right = here if last else min(here + _WINDOW_CUTS, self.cuts[joint + 1])
-        added = self.added[joint - 1] if joint else Added("", [])
-        token, char = self.corpus.cuts
-        ids, text = self.corpus.ids, self.corpus.text
-        before = [*ids[token[left] : token[here]], *added.ids, *ids[token[here] : token[right]]]
-        around = text[char[left] : char[here]] + added.text + text[char[here] : char[right]]
-        return encode(around) == before
+    def _text(self, piece: Span | Added) -> str:
+        if isinstance(piece, Added):
+            return piece.text
+        assert piece.cuts is not None  # noqa: S101
+        start, end = self.corpus.cuts.chars[list(piece.cuts)]
+        return self.corpus.text[start:end]
+
+    def _joints(self) -> Iterator[tuple[str, list[int]]]:
+        """The text around whatever stands before, between and after the spans, and its ids."""
+        around: list[Span | Added] = []
+        for piece in self.pieces:
+            if isinstance(piece, Added):
+                around.append(piece)
+            else:
+                yield self._joined([*around, self._near(piece, at_start=True)])
+                around = [self._near(piece, at_start=False)]
+        yield self._joined(around)
+
+    def _near(self, span: Span, *, at_start: bool) -> Span:
+        """A few words of the span."""
+        assert span.cuts is not None  # noqa: S101
+        start, end = span.cuts
+        if at_start:
+            end = min(end, start + _WINDOW_CUTS)
+        else:
+            start = max(start, end - _WINDOW_CUTS)
+        tokens = self.corpus.cuts.tokens
+        return Span(int(tokens[start]), int(tokens[end]), (start, end))
+
+    def _joined(self, pieces: Sequence[Span | Added]) -> tuple[str, list[int]]:
+        ids = [number for piece in pieces for number in self._ids(piece).tolist()]
+        return "".join(map(self._text, pieces)), ids
 
     def _first_char(self) -> int:
-        index = np.searchsorted(self.corpus.cuts.tokens, self.bounds[0], side="right") - 1
+        first = next(piece.start for piece in self.pieces if isinstance(piece, Span))
+        index = np.searchsorted(self.corpus.cuts.tokens, first, side="right") - 1
         return int(self.corpus.cuts.chars[index])
 
     def _needles(self) -> tuple[Needle, ...]:
-        found, before = [], 0
-        for answer, bound, added in zip(self.answers, self.bounds[1:], self.added, strict=False):
-            depth = bound - self.bounds[0] + before
-            found.append(Needle(depth_tokens=depth, answer=answer))
-            before += len(added.ids)
+        """Those that the last question is for."""
+        found: list[Needle] = []
+        before, is_asked = 0, False
+        for piece in self.pieces:
+            if isinstance(piece, Added) and piece.answer is not None:
+                if is_asked:
+                    found, is_asked = [], False
+                found.append(Needle(depth_tokens=before, answer=piece.answer))
+            is_asked |= isinstance(piece, Added) and piece.asks
+            before += _count(piece)
         return tuple(found)
 
 
@@ -102,30 +142,69 @@ def draw_slice(
     Raises ``SpecError`` when the needles do not fit or the corpus is too short: text is never
     repeated to fill up.
     """
+    recipe = write_recipe(encode, tokens, seed, needles)
+    if recipe.hay_tokens > len(corpus.ids):
+        raise corpus_too_short(corpus.facts["source"], len(corpus.ids), recipe.hay_tokens)
+    return place(corpus, recipe, 0, len(corpus.ids))
+
+
+class Recipe(NamedTuple):
+    """All of a prompt but the place in the corpus."""
+
+    hay_tokens: int
+    hidden: list[Hidden]
+    added: list[Added]
+    """The needles and, where there are any, the question."""
+    rng: random.Random
+
+
+def write_recipe(
+    encode: EncodeNow, tokens: int, seed: str, needles: int, first_name: int = 0, tail: str = ""
+) -> Recipe:
+    """Equal seed, equal needles; ``tail`` ends the prompt. ``SpecError`` when there is no room."""
     rng = random.Random(seed)  # noqa: S311  (reproducible, not secret)
-    hidden = draw_needles(rng, needles)
-    texts = [*(needle.statement for needle in hidden), question(hidden)]
-    added = [Added(text, encode(text) if text else []) for text in texts]
-    hay_tokens = room_for_hay(tokens, sum(len(item.ids) for item in added), needles)
-    if hay_tokens > len(corpus.ids):
-        raise corpus_too_short(corpus.facts["source"], len(corpus.ids), hay_tokens)
-    start = rng.randint(0, len(corpus.ids) - hay_tokens)
-    cuts = _choose_cuts(corpus.cuts.tokens, start, hay_tokens, needles, rng)
+    hidden = draw_needles(rng, needles, first_name)
+    added = [Added(item.statement, encode(item.statement), item.answer) for item in hidden]
+    if asked := question(hidden) + tail:
+        added.append(Added(asked, encode(asked), asks=bool(hidden)))
+    hay_tokens = room_for_hay(tokens, sum(map(_count, added)), needles)
+    return Recipe(hay_tokens, hidden, added, rng)
+
+
+def place(corpus: TokenCorpus, recipe: Recipe, low: int, high: int) -> Slice:
+    """The prompt at a random place between two tokens of the corpus, from cut to cut if possible.
+
+    The stretch must hold ``hay_tokens``.
+    """
+    length, rng, needles = recipe.hay_tokens, recipe.rng, len(recipe.hidden)
+    start = rng.randint(low, high - length)
+    cuts = _choose_cuts(corpus.cuts.tokens, start, (low, high - length), length, needles, rng)
     if cuts:
-        bounds = [int(corpus.cuts.tokens[cut]) for cut in cuts]
+        tokens = corpus.cuts.tokens
+        spans = [Span(int(tokens[a]), int(tokens[b]), (a, b)) for a, b in pairwise(cuts)]
     else:
-        depths = sorted(rng.sample(range(1, hay_tokens), needles))
-        bounds = [start, *(start + depth for depth in depths), start + hay_tokens]
-    return Slice(corpus, bounds, added, [needle.answer for needle in hidden], cuts)
+        depths = sorted(rng.sample(range(1, length), needles))
+        bounds = [start, *(start + depth for depth in depths), start + length]
+        spans = [Span(a, b, None) for a, b in pairwise(bounds)]
+    pieces: list[Span | Added] = [spans[0]]
+    for added, span in zip(recipe.added, spans[1:], strict=False):
+        pieces += [added, span]
+    return Slice(corpus, (*pieces, *recipe.added[needles:]))
 
 
 def _choose_cuts(
-    tokens: TokenIds, near: int, length: int, needles: int, rng: random.Random
+    tokens: TokenIds,
+    near: int,
+    starts_within: tuple[int, int],
+    length: int,
+    needles: int,
+    rng: random.Random,
 ) -> list[int] | None:
     """Cuts ``length`` tokens apart and some between them, for the needles; else ``None``."""
+    low, high = starts_within
     for reach in _REACHES_TOKENS:
-        around = np.array([max(near - reach, 0), min(near + reach, _LAST)], np.uint32)
-        first, last = np.searchsorted(tokens, around)
+        first = int(np.searchsorted(tokens, np.uint32(max(near - reach, low))))
+        last = int(np.searchsorted(tokens, np.uint32(min(near + reach, high)), side="right"))
         starts = tokens[first:last]
         wanted = starts + np.uint32(length)
         ends = np.searchsorted(tokens, wanted)
@@ -136,3 +215,7 @@ def _choose_cuts(
             start, end = int(first + best), int(ends[best])
             return [start, *sorted(rng.sample(range(start + 1, end), needles)), end]
     return None
+
+
+def _count(piece: Span | Added) -> int:
+    return len(piece.ids) if isinstance(piece, Added) else piece.end - piece.start

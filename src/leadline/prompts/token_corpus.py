@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from leadline.errors import SpecError
@@ -26,14 +27,15 @@ from leadline.prompts.cuts import (
     prove_cuts,
     spell_tokens,
 )
-from leadline.prompts.encoders import choose_encoder, encode_huggingface
+from leadline.prompts.encoders import choose_encoder, encode_huggingface, read_plain_bpe
 from leadline.prompts.token_file import TokenFile, read_token_file, write_token_file
-from leadline.prompts.tokenizer import LocalTokenizer
+from leadline.prompts.tokenizer import LocalTokenizer, ServerAdds
+from leadline.prompts.vocabulary import Vocabulary, pack_vocabulary, prove_vocabulary
 
 OnProgress = Callable[[float], None]
 """Told the share of the text that is tokenised, from 0 to 1."""
 
-_FORMAT = 1
+_FORMAT = 2
 _BLOCK_CHARS = 1 << 16
 _BATCH_BLOCKS = 16
 # The fast encoder has to agree on this much of the text, spread evenly over it.
@@ -51,14 +53,25 @@ class UncuttableError(SpecError):
 class TokenCorpus:
     def __init__(self, file: TokenFile) -> None:
         self.facts = file.facts
-        """``source``, ``tokenizer_sha256``, ``encoder``, ``chars`` and the text's ``sha256``."""
+        """``source``, ``tokenizer_sha256``, ``encoder``, ``pattern``, ``chars``, ``sha256``…"""
         self.ids: TokenIds = file.arrays["ids"]
         self.cuts = Cuts(file.arrays["cut_tokens"], file.arrays["cut_chars"])
         self._text = file.arrays["text"]
+        self._arrays = file.arrays
 
     @cached_property
     def text(self) -> str:
         return self._text.tobytes().decode()
+
+    @property
+    def added(self) -> ServerAdds:
+        """What the tokenizer's post-processor puts around an encoded text."""
+        return ServerAdds(*self.facts["added"])
+
+    def encoder(self, tokenizer: LocalTokenizer) -> Callable[[str], list[int]]:
+        """For what is put into its slices; the tokenizer itself is read only if need be."""
+        pattern = self.facts["pattern"]
+        return Vocabulary(self._arrays, pattern, tokenizer.encode) if pattern else tokenizer.encode
 
 
 def open_token_corpus(
@@ -119,6 +132,8 @@ def _write(
         "source": " + ".join(file.source for file in files),
         "tokenizer_sha256": tokenizer.sha256,
         "encoder": name,
+        "pattern": None,
+        "added": list(tokenizer.added),
         "chars": len(text),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
@@ -128,7 +143,23 @@ def _write(
         "cut_chars": cuts.chars,
         "text": np.frombuffer(content, np.uint8),
     }
+    if name == "tiktoken":
+        facts["pattern"], words = _pack_proven(tokenizer, text)
+        arrays |= words
     write_token_file(path, key, facts, arrays)
+
+
+def _pack_proven(
+    tokenizer: LocalTokenizer, text: str
+) -> tuple[str | None, dict[str, NDArray[Any]]]:
+    """(the expression that splits text, the vocabulary); nothing if it is not proven."""
+    bpe = read_plain_bpe(orjson.loads(tokenizer.file.read_bytes()), text)
+    if bpe is None:
+        return None, {}
+    words = pack_vocabulary(bpe.ranks)
+    vocabulary = Vocabulary(words, bpe.pattern, tokenizer.encode)
+    is_proven = prove_vocabulary(vocabulary, tokenizer.encode, text)
+    return (bpe.pattern, words) if is_proven else (None, {})
 
 
 def _tokenise(

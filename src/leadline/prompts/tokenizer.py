@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from leadline.errors import SpecError
 from leadline.prompts.cuts import last_cut
@@ -19,6 +19,17 @@ Encode = Callable[[str], Awaitable[list[int]]]
 
 # One call of the library holds about 1 KiB per token; blocks keep that bounded.
 _BLOCK_CHARS = 1 << 20
+
+
+class ServerAdds(NamedTuple):
+    """Ids that a server puts around every text by itself."""
+
+    before: list[int]
+    after: list[int]
+
+    @property
+    def tokens(self) -> int:
+        return len(self.before) + len(self.after)
 
 
 class LocalTokenizer:
@@ -51,6 +62,14 @@ class LocalTokenizer:
                 where=str(self.file),
                 cure="download tokenizer.json again",
             ) from error
+
+    @cached_property
+    def added(self) -> ServerAdds:
+        """By the post-processor: what it puts around an encoded text."""
+        plain = self.huggingface.encode("a", add_special_tokens=False).ids
+        whole = self.huggingface.encode("a").ids
+        start = next(n for n in range(len(whole)) if whole[n : n + len(plain)] == plain)
+        return ServerAdds(whole[:start], whole[start + len(plain) :])
 
     async def __call__(self, text: str) -> list[int]:
         return self.encode(text)

@@ -1,0 +1,63 @@
+"""Many prompts of one corpus that share no token of it, for requests at the same time."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from leadline.errors import SpecError
+from leadline.prompts.slices import EncodeNow, Recipe, Slice, place, write_recipe
+from leadline.prompts.token_corpus import TokenCorpus
+from leadline.units import show_tokens
+
+
+def draw_disjoint(
+    corpus: TokenCorpus, encode: EncodeNow, lengths: Sequence[int], seed: str, needles: int = 1
+) -> list[Slice]:
+    """A prompt of each length, in this order; everything random follows from ``seed``.
+
+    Raises ``SpecError`` with the number of tokens missing: text is never repeated.
+    """
+    recipes = [
+        write_recipe(encode, tokens, f"{seed}/{number}", needles)
+        for number, tokens in enumerate(lengths)
+    ]
+    return place_disjoint(corpus, recipes, seed)
+
+
+def place_disjoint(
+    corpus: TokenCorpus,
+    recipes: Sequence[Recipe],
+    seed: str,
+    first: int = 0,
+    last: int | None = None,
+) -> list[Slice]:
+    """Each prompt in a region of its own between two tokens; which comes where is drawn.
+
+    What the prompts leave over is shared out evenly, so that each can move from cut to cut.
+    """
+    room = (len(corpus.ids) if last is None else last) - first
+    spare = room - sum(recipe.hay_tokens for recipe in recipes)
+    if spare < 0:
+        raise _too_short(corpus, len(recipes), -spare)
+    order = list(range(len(recipes)))
+    random.Random(seed).shuffle(order)  # noqa: S311  (reproducible, not secret)
+    placed: dict[int, Slice] = {}
+    low = first
+    for rank, number in enumerate(order):
+        share = spare * (rank + 1) // len(order) - spare * rank // len(order)
+        high = low + recipes[number].hay_tokens + share
+        placed[number] = place(corpus, recipes[number], low, high)
+        low = high
+    return [placed[number] for number in range(len(recipes))]
+
+
+def _too_short(corpus: TokenCorpus, prompts: int, missing: int) -> SpecError:
+    held = len(corpus.ids)
+    return SpecError(
+        f"{prompts} prompts without overlap need {show_tokens(held + missing)} tokens of text, the "
+        f"corpus holds {show_tokens(held)}: {show_tokens(missing)} are missing; text is never "
+        "repeated",
+        where=corpus.facts["source"],
+        cure="join more files (--corpus FILE --corpus FILE), or ask for fewer or shorter prompts",
+    )
