@@ -11,7 +11,8 @@ import orjson
 
 from leadline.engines.engine import Engine, pick
 from leadline.load.plain import COUNT_PATH, read_plain
-from leadline.load.stream import EVENT, Stream
+from leadline.load.stream import EVENT
+from leadline.load.take import Take
 from leadline.records import Clock, Event, Exchange, Failure, FailureKind
 
 _REFUSED = 300
@@ -21,11 +22,12 @@ _ERROR_BYTES = 4000
 
 # The last events of a stream say how it ended: they are read one by one.
 _TAIL = 4
+_BEGIN, _END, _BETWEEN = b"data: ", b"\n\n", b"\n\ndata: "
 # What chat and reasoning models send instead of a completion's ``text``.
 _DELTA_TEXTS = ("content", "reasoning_content", "reasoning")
 
 
-def read_exchange(stream: Stream, engine: Engine, intended_ns: int | None = None) -> Exchange:
+def read_exchange(stream: Take, engine: Engine, intended_ns: int | None = None) -> Exchange:
     """All that one stream holds; ``intended_ns`` is when it should have been sent."""
     clock = Clock(
         wall_start=stream.wall_start,
@@ -55,7 +57,7 @@ def read_exchange(stream: Stream, engine: Engine, intended_ns: int | None = None
     )
 
 
-def _refusal(stream: Stream) -> Failure:
+def _refusal(stream: Take) -> Failure:
     text = b"".join(chunk for _, chunk in stream.chunks)[:_ERROR_BYTES].decode(errors="replace")
     advice = "".join(f" ({name.title()}: {value})" for name, value in stream.headers.items())
     return _failure("refused", f"HTTP {stream.status}: {error_text(text)}{advice}")
@@ -88,10 +90,18 @@ def read_events(chunks: list[tuple[int, bytes]], engine: Engine) -> Answer:
 
 
 def _payloads(chunks: list[tuple[int, bytes]]) -> tuple[list[int], list[bytes]]:
-    ticks, payloads = [], []
+    """Of each event its tick and its data."""
+    ticks: list[int] = []
+    payloads: list[bytes] = []
     rest = b""
     for t_ns, chunk in chunks:
-        lines = (rest + chunk if rest else chunk).split(b"\n")
+        if not rest and chunk.startswith(_BEGIN) and chunk.endswith(_END):
+            found = chunk[len(_BEGIN) : -len(_END)].split(_BETWEEN)
+            if chunk.count(b"\n") == 2 * len(found):  # whole events of one line, as nearly all are
+                ticks += [t_ns] * len(found)
+                payloads += found
+                continue
+        lines = (rest + chunk).split(b"\n")
         rest = lines.pop()
         for line in lines:
             if line.startswith(EVENT):
@@ -134,7 +144,7 @@ class Answer:
         return len(self.events)
 
     def take(self, t_ns: int, payload: bytes) -> None:
-        if payload == b"[DONE]":
+        if payload.strip() == b"[DONE]":
             self.terminated = True
             return
         try:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from time import perf_counter_ns
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from leadline.engines.engine import Engine
 from leadline.errors import LoadError
-from leadline.journal import utc_now
 from leadline.launch import Endpoint
 from leadline.load.answer import error_text, read_exchange
 from leadline.load.origin import request_head, resolve
 from leadline.load.stream import OnChunk, Patience, follow
-from leadline.prompts.haystack import Prompt
 from leadline.records import Clock, Exchange, Failure
-from leadline.spec import PromptForm
+
+if TYPE_CHECKING:  # they take longer to import than a request may take to leave
+    from leadline.prompts.haystack import Prompt
+    from leadline.spec import PromptForm
 
 __all__ = ["ROUTES", "Patience", "error_text", "request_body", "stream_completion"]
 
@@ -90,6 +91,8 @@ async def stream_completion(
 
 
 def _unreachable(error: LoadError) -> Exchange:
+    from leadline.journal import utc_now
+
     now_ns = perf_counter_ns()
     return Exchange(
         clock=Clock(wall_start=utc_now(), start_ns=now_ns, end_ns=now_ns),

@@ -12,9 +12,10 @@ from functools import partial
 from time import perf_counter_ns
 from typing import NamedTuple
 
-from leadline.load.origin import Origin
+from leadline.load.origin import Bytes, Origin
 from leadline.load.strain import Vigil, no_collection
 from leadline.load.stream import Patience, Stream
+from leadline.load.take import Take
 from leadline.records import Strain
 
 _NS = 1_000_000_000
@@ -26,16 +27,17 @@ class Job(NamedTuple):
     """One request, ready to be sent."""
 
     number: int
-    head: bytes
-    body: bytes
+    head: Bytes
+    body: Bytes
 
 
 class Shot(NamedTuple):
     """A request that has ended, one way or another."""
 
     job: Job
+    """Without its bytes: they may be many, and are sent."""
     intended_ns: int
-    stream: Stream
+    stream: Take
 
 
 OnDone = Callable[[Shot], None]
@@ -101,7 +103,7 @@ async def _shoot(
         await stream.run(origin, job.head, job.body)
     finally:
         turnstile.queue(stream.close)
-    return Shot(job, intended_ns, stream)
+    return Shot(job._replace(head=b"", body=b""), intended_ns, stream.taken())
 
 
 class Turnstile:
