@@ -22,7 +22,7 @@ _ERROR_BYTES = 4000
 
 # The last events of a stream say how it ended: they are read one by one.
 _TAIL = 4
-_BEGIN, _END, _BETWEEN = b"data: ", b"\n\n", b"\n\ndata: "
+_BEGIN, _BETWEEN = b"data: ", b"\n\ndata: "
 # What chat and reasoning models send instead of a completion's ``text``.
 _DELTA_TEXTS = ("content", "reasoning_content", "reasoning")
 
@@ -95,22 +95,27 @@ def _payloads(chunks: list[tuple[int, bytes]]) -> tuple[list[int], list[bytes]]:
     payloads: list[bytes] = []
     rest = b""
     for t_ns, chunk in chunks:
-        if not rest and chunk.startswith(_BEGIN) and chunk.endswith(_END):
-            found = chunk[len(_BEGIN) : -len(_END)].split(_BETWEEN)
-            if chunk.count(b"\n") == 2 * len(found):  # whole events of one line, as nearly all are
-                ticks += [t_ns] * len(found)
-                payloads += found
-                continue
-        lines = (rest + chunk).split(b"\n")
-        rest = lines.pop()
-        for line in lines:
-            if line.startswith(EVENT):
-                ticks.append(t_ns)
-                payloads.append(line[len(EVENT) :].strip())
+        text = rest + chunk if rest else chunk
+        cut = text.rfind(b"\n") + 1
+        rest = text[cut:]
+        found = _split(text[:cut])
+        ticks += [t_ns] * len(found)
+        payloads += found
     if rest.startswith(EVENT):
         ticks.append(chunks[-1][0])
         payloads.append(rest[len(EVENT) :].strip())
     return ticks, payloads
+
+
+def _split(lines: bytes) -> list[bytes]:
+    """The data of events in whole lines: at once where they are nothing but that, as nearly all."""
+    inside = lines.strip(b"\n")
+    if inside.startswith(_BEGIN):
+        found = inside[len(_BEGIN) :].split(_BETWEEN)
+        if inside.count(b"\n") == 2 * (len(found) - 1):
+            return found
+    each = lines.split(b"\n")
+    return [line[len(EVENT) :].strip() for line in each if line.startswith(EVENT)]
 
 
 class Answer:

@@ -17,7 +17,7 @@ from leadline.load.stream import OnChunk, Patience, follow
 from leadline.records import Clock, Exchange, Failure
 
 if TYPE_CHECKING:  # they take longer to import than a request may take to leave
-    from leadline.prompts.haystack import Prompt
+    from leadline.prompts.prompt import Prompt
     from leadline.spec import PromptForm
 
 __all__ = ["ROUTES", "Patience", "error_text", "request_body", "stream_completion"]

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import httptools
 
 from leadline.load.dial import Call, dial
+from leadline.load.limits import CURES
 from leadline.load.origin import Bytes, Origin
 from leadline.load.take import Take
 from leadline.load.wire import Wire, attach
@@ -90,7 +91,7 @@ class Stream:
         except TimeoutError:
             self._end("unreachable", f"Connection timeout to host {origin.url}")
         except OSError as error:
-            reason = error.strerror or str(error)
+            reason = CURES.get(error.errno or 0) or error.strerror or str(error)
             self._end(
                 "unreachable", f"Cannot connect to host {origin.host}:{origin.port}: {reason}"
             )

@@ -1,11 +1,10 @@
-# ruff: noqa: INP001 - a script, not a package
 """A server of known truth: sends tokens when they are due and logs when each one really left.
 
 One process on one core, awake all the time, so that its own timing is exact to microseconds. A
 request's arrival is the kernel's time stamp of its last byte, not the time at which Python came to
 read it. The log, written at SIGTERM, has one line for each stream: its number, which is also the
-text of its first token, the arrival, and the send time of every token, all in the nanoseconds of
-``time.perf_counter_ns``, which all processes of a machine share.
+text of its first token, the arrival, and of every token the time before it was sent and the time
+after, all in the nanoseconds of ``time.perf_counter_ns``, which all processes of a machine share.
 """
 
 from __future__ import annotations
@@ -41,6 +40,7 @@ class Stream:
         self.unsent = b""
         self.arrived_ns = 0
         self.sent_ns = array("q")
+        self.gone_ns = array("q")
 
 
 class Server:
@@ -146,6 +146,7 @@ class Server:
         except OSError:  # the client is gone
             self._end(stream)
             return
+        stream.gone_ns.append(time.perf_counter_ns())
         if n + 1 < len(self.pieces):
             heapq.heappush(self.due, (due_ns + self.itl_ns, stream.number, stream))
         else:
@@ -181,6 +182,7 @@ class Server:
                     "stream": stream.number,
                     "arrived_ns": stream.arrived_ns,
                     "sent_ns": list(stream.sent_ns),
+                    "gone_ns": list(stream.gone_ns),
                 }
                 file.write(json.dumps(line) + "\n")
 
