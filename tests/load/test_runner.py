@@ -19,6 +19,7 @@ from leadline.records import Strain
 
 PATIENT = Patience(first_token_s=10, between_tokens_s=10)
 SHORT: Sequence[Step] = (0.02, token("a", 1, "length"), usage(3, 1), DONE)
+MS = 1_000_000
 
 
 async def run_load(
@@ -62,7 +63,8 @@ def test_an_open_loop_sends_on_time_though_nothing_is_answered() -> None:
     shots.sort(key=lambda shot: shot.job.number)
     first = shots[0].intended_ns
     assert [(shot.intended_ns - first) / 1e9 for shot in shots] == pytest.approx(arrivals_s)
-    assert all(shot.stream.start_ns >= shot.intended_ns for shot in shots)
+    late_ms = [(shot.stream.start_ns - shot.intended_ns) / MS for shot in shots]
+    assert all(0 <= late < 100 for late in late_ms)
     clock = read_exchange(shots[0].stream, load_engine("vllm"), shots[0].intended_ns).clock
     assert clock.intended_ns == shots[0].intended_ns
     assert clock.start_ns >= clock.intended_ns

@@ -28,8 +28,8 @@ from leadline.records import Strain
 
 _READY_S = 60.0
 _GRACE_S = 10.0
-# From the word to start until it has reached everybody.
-_NOTICE_NS = 50_000_000
+# From the word to start until everybody has heard it and is ready.
+_NOTICE_NS = 200_000_000
 
 
 async def load_closed(

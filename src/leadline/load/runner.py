@@ -78,13 +78,13 @@ async def run_open(
 ) -> Strain:
     """Each request at its time after ``start_ns`` (or now), however many are still under way."""
     allow_connections(len(jobs), all_at_once=False)
-    begin_ns = start_ns or perf_counter_ns()
     turnstile = Turnstile()
 
     async def send(job: Job, due_ns: int) -> None:
         on_done(await _shoot(origin, job, due_ns, patience, turnstile))
 
     async def pace() -> None:
+        begin_ns = start_ns or perf_counter_ns()
         async with asyncio.TaskGroup() as group:
             for job, at_s in zip(jobs, arrivals_s, strict=True):
                 due_ns = begin_ns + int(at_s * _NS)
