@@ -5,11 +5,12 @@ Whatever went wrong becomes part of the answer: a failed request is a result.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import orjson
 
-from leadline.engines.engine import Engine, pick
+from leadline.engines.engine import Api, Engine, NativeRoute, pick, place
 from leadline.load.plain import COUNT_PATH, read_plain
 from leadline.load.stream import EVENT
 from leadline.load.take import Take
@@ -27,7 +28,9 @@ _BEGIN, _BETWEEN = b"data: ", b"\n\ndata: "
 _DELTA_TEXTS = ("content", "reasoning_content", "reasoning")
 
 
-def read_exchange(stream: Take, engine: Engine, intended_ns: int | None = None) -> Exchange:
+def read_exchange(
+    stream: Take, engine: Engine, intended_ns: int | None = None, api: Api = "openai"
+) -> Exchange:
     """All that one stream holds; ``intended_ns`` is when it should have been sent."""
     clock = Clock(
         wall_start=stream.wall_start,
@@ -43,7 +46,7 @@ def read_exchange(stream: Take, engine: Engine, intended_ns: int | None = None) 
         failure = _refusal(stream)
     if stream.status is None or (failure and failure.kind == "refused"):
         return Exchange(clock=clock, status=stream.status, failure=failure)
-    answer = read_events(stream.chunks, engine)
+    answer = read_events(stream.chunks, engine, api)
     # Built without validation: every field is of our own making, and there are many events.
     return Exchange.model_construct(
         clock=clock,
@@ -76,17 +79,24 @@ def error_text(body: str) -> str:
     return body.strip()
 
 
-def read_events(chunks: list[tuple[int, bytes]], engine: Engine) -> Answer:
+def read_events(chunks: list[tuple[int, bytes]], engine: Engine, api: Api = "openai") -> Answer:
     """Server-sent events: ``data:`` lines; comments and empty lines mean nothing here.
 
     An event carries the tick of the chunk that completed its line.
     """
-    answer = Answer(engine)
+    answer = _begin(engine, api)
     ticks, payloads = _payloads(chunks)
     begun = answer.take_plain(ticks[:-_TAIL], payloads[:-_TAIL])
     for t_ns, payload in zip(ticks[begun:], payloads[begun:], strict=True):
         answer.take(t_ns, payload)
+    answer.finish()
     return answer
+
+
+def _begin(engine: Engine, api: Api) -> Answer:
+    if api == "native" and engine.native:
+        return _NativeAnswer(engine, engine.native)
+    return Answer(engine)
 
 
 def _payloads(chunks: list[tuple[int, bytes]]) -> tuple[list[int], list[bytes]]:
@@ -139,6 +149,9 @@ class Answer:
         if not self.terminated:
             return _failure("disconnected", "the stream ended without its end marker")
         return None
+
+    def finish(self) -> None:
+        """Nothing more comes."""
 
     def take_plain(self, ticks: list[int], payloads: list[bytes]) -> int:
         """How many payloads were taken at once: all, if they are nothing but tokens, or none."""
@@ -195,6 +208,48 @@ class Answer:
             return None
         count = usage.get(path[6:]) if usage and path.startswith("usage.") else pick(event, path)
         return count if type(count) is int else None
+
+
+class _NativeAnswer(Answer):
+    """The same of an engine's own route."""
+
+    def __init__(self, engine: Engine, route: NativeRoute) -> None:
+        super().__init__(engine)
+        self._route = route
+        self._count_path = route.count_path
+
+    def finish(self) -> None:
+        texts = [event.text for event in self.events]
+        # A server may be set to send only what is new: then they do not all begin the same.
+        if self._route.is_cumulative and all(b.startswith(a) for a, b in pairwise(texts)):
+            news = [b[len(a) :] for a, b in pairwise(["", *texts])]
+            self.events = [
+                event._replace(text=new) for event, new in zip(self.events, news, strict=True)
+            ]
+
+    def _take_event(self, t_ns: int, event: dict[str, Any]) -> None:
+        route = self._route
+        text = pick(event, route.text_path)
+        if text is None:
+            return
+        if self._timings_path:
+            self.timings = _require(dict, pick(event, self._timings_path)) or self.timings
+        count = _require(int, pick(event, route.count_path))
+        self.usage = {}
+        for name, path in route.usage_paths.items():
+            if (found := pick(event, path)) is not None:
+                place(self.usage, name, found)
+        self.events.append(Event(t_ns, _require(str, text) or "", count))
+        if route.end_path and pick(event, route.end_path):
+            self.terminated = True
+        if reason := _require(str, pick(event, route.reason_path)):
+            self._take_reason(reason, event)
+
+    def _take_reason(self, reason: str, event: dict[str, Any]) -> None:
+        self.finish_reason = self._route.reasons.get(reason, reason)
+        if reason == self._route.abort_reason:
+            message = pick(event, self._route.abort_message_path) or "it says no more"
+            self.error = _failure("stream_error", f"the server aborted the request: {message}")
 
 
 def _delta_text(choice: dict[str, Any]) -> Any:
