@@ -511,13 +511,18 @@ def test_a_stream_that_ends_inside_an_event_is_malformed() -> None:
         (),
         (DONE,),
         (usage(3, 1), DONE),
-        (b'{"choices": [{"text": "not streamed", "finish_reason": "stop"}]}',),
         (b"<html><body>It works!</body></html>",),
     ],
 )
 def test_an_answer_without_events_is_malformed(script: tuple[bytes, ...]) -> None:
     expected = ("malformed", "the answer holds no event of a token stream")
     assert problem(ask(*script)) == expected
+
+
+def test_a_server_that_ignores_the_wish_for_a_stream_is_told_apart() -> None:
+    whole = b'{"choices": [{"text": "not streamed", "finish_reason": "stop"}], "usage": {}}'
+    expected = ("malformed", "the server ignores `stream`: it answered all at once")
+    assert problem(ask(whole)) == expected
 
 
 @pytest.mark.parametrize(

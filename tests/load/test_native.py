@@ -27,16 +27,9 @@ SGLANG, LLAMACPP = load_engine("sglang"), load_engine("llamacpp")
 
 
 def body_for(engine: str, form: Any = "ids", **options: bool) -> dict[str, Any]:
-    facts: dict[str, Any] = {"cold": False, "salt": "s", **options}
-    raw = request_body(
-        Endpoint("http://h", "tiny"),
-        load_engine(engine),
-        PROMPT,
-        9,
-        form=form,
-        api="native",
-        **facts,
-    )
+    endpoint = Endpoint("http://h", "tiny")
+    facts: dict[str, Any] = {"cold": False, "salt": "s", "api": "native", **options}
+    raw = request_body(endpoint, load_engine(engine), PROMPT, 9, form=form, **facts)
     body: dict[str, Any] = orjson.loads(raw)
     return body
 

@@ -20,19 +20,24 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux stamps TC
 PATIENT = Patience(first_token_s=10, between_tokens_s=10)
 
 
+def connected_pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = socket.create_connection(listener.getsockname())
+        theirs, _ = listener.accept()
+    return theirs, ours
+
+
 @linux
 def test_a_late_reader_gets_the_time_of_arrival() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        with socket.create_connection(listener.getsockname()) as ours:
-            stamp_arrivals(ours)
-            theirs, _ = listener.accept()
-            with theirs:
-                time.sleep(0.05)  # the kernel begins to stamp a moment after it is asked to
-                before_ns = time.perf_counter_ns()
-                theirs.send(b"token")
-                after_ns = time.perf_counter_ns()
-                time.sleep(0.1)
-                data, notes, _, _ = ours.recvmsg(100, STAMP_BYTES)
+    theirs, ours = connected_pair()
+    with theirs, ours:
+        stamp_arrivals(ours)
+        time.sleep(0.05)  # the kernel begins to stamp a moment after it is asked to
+        before_ns = time.perf_counter_ns()
+        theirs.send(b"token")
+        after_ns = time.perf_counter_ns()
+        time.sleep(0.1)
+        data, notes, _, _ = ours.recvmsg(100, STAMP_BYTES)
     assert data == b"token"
     tick_ns = arrival_ns(notes, 0)
     # Of the two clocks that are compared, one is set now and then by a few microseconds.

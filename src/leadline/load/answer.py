@@ -90,6 +90,8 @@ def read_events(chunks: list[tuple[int, bytes]], engine: Engine, api: Api = "ope
     for t_ns, payload in zip(ticks[begun:], payloads[begun:], strict=True):
         answer.take(t_ns, payload)
     answer.finish()
+    if not payloads and chunks and chunks[0][1].lstrip().startswith(b"{"):
+        answer.error = _failure("malformed", "the server ignores `stream`: it answered all at once")
     return answer
 
 

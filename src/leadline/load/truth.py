@@ -2,9 +2,10 @@
 
 One process on one core, awake all the time, so that its own timing is exact to microseconds. A
 request's arrival is the kernel's time stamp of its last byte, not the time at which Python came to
-read it. The log, written at SIGTERM, has one line for each stream: its number, which is also the
-text of its first token, the arrival, and of every token the time before it was sent and the time
-after, all in the nanoseconds of ``time.perf_counter_ns``, which all processes of a machine share.
+read it. The log, written at SIGTERM or when standard input ends (``--attached``), has one line for
+each stream: its number, which is also the text of its first token, the arrival, and of every token
+the time before it was sent and the time after, all in the nanoseconds of ``time.perf_counter_ns``,
+which all processes of a machine share.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ class Server:
         self.listener.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         self.listener.setblocking(False)
         self.poll.register(self.listener, select.EPOLLIN)
+        if options.attached:
+            self.poll.register(0, select.EPOLLIN | select.EPOLLHUP)
         self.streams: dict[int, Stream] = {}
         self.due: list[tuple[int, int, Stream]] = []
         self.ended: list[Stream] = []
@@ -81,6 +84,9 @@ class Server:
     def _take(self, fd: int) -> None:
         if fd == self.listener.fileno():
             self._accept()
+            return
+        if fd == 0:
+            self.is_stopping = not os.read(0, 1)
             return
         stream = self.streams[fd]
         if stream.arrived_ns:
@@ -243,6 +249,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--core", type=int, help="run on this core only")
+    parser.add_argument("--attached", action="store_true", help="end with standard input")
     parser.add_argument("--realtime", action="store_true", help="SCHED_FIFO, as root")
     parser.add_argument("--mode", choices=["paced", "lockstep", "flood"], default="lockstep")
     parser.add_argument("--ttft-ms", type=float, default=200)
