@@ -3,8 +3,9 @@
 
 Run ``python benchmarks/client.py``. The server (``leadline.load.truth``) has one core, the client
 the other; every reported time is compared with the server's log of when each token really left
-and when, by the kernel's own time stamp, the request arrived. The rivals' figures were measured on a
-machine of the same kind with a similar server; "ratio" is theirs by ours.
+and when, by the kernel's own time stamp, the request arrived. The figures of rivals in the first
+table were measured before, on a machine of the same kind with a similar server; ``--rivals`` runs
+some beside this client. A ratio is theirs by ours.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
+import rivals
 import uvloop
 from rich.console import Console
 from rich.table import Table
@@ -36,6 +40,7 @@ from leadline.load.self_check import serving as serving_truth
 from leadline.load.spool import Spool
 from leadline.load.strain import no_collection
 from leadline.load.stream import Patience
+from leadline.metrics.measures import measure
 from leadline.prompts.prompt import Prompt
 from leadline.records import Exchange, Strain
 
@@ -67,8 +72,13 @@ def main() -> None:
     parser.add_argument(
         "--realtime", action="store_true", help="neither side waits for other processes (root)"
     )
+    parser.add_argument(
+        "--rivals", nargs="*", default=[], choices=list(rivals.RIVALS), help="run these too"
+    )
+    parser.add_argument("--vllm", type=Path, help="an environment that has vLLM")
     options = parser.parse_args()
     console = Console()
+    homes = rivals.install(options.rivals, {"vllm": options.vllm} if options.vllm else {})
     load_before = os.getloadavg()[0]
     os.sched_setaffinity(0, {CLIENT_CORE})
     if options.realtime:
@@ -80,7 +90,11 @@ def main() -> None:
     rows += measure_flood()
     show(console, rows)
     show_ladder(console, ladder)
-    console.print("rivals: measured before, one core for the client, not beside this run")
+    if homes:
+        show_race(console, [race_ours(), *race_rivals(homes)])
+    console.print(
+        "rivals of the first table: measured before, one core for the client, not beside this run"
+    )
     console.print(f"load average {load_before:.2f} before, {os.getloadavg()[0]:.2f} after")
 
 
@@ -173,6 +187,27 @@ def measure_start() -> list[Row]:
     arrivals = sorted(line.arrived_ns for line in truth.values())
     best = min(arrived - begun for begun, arrived in zip(times, arrivals, strict=True))
     return [Row("start to first request", best * 1e-9, 0.4, True, "s", RIVALS["start"])]
+
+
+def race_ours() -> rivals.Outcome:
+    """The same scenario and the same comparison as for the rivals: of quantiles, not of pairs."""
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    with serving("lockstep", ttft_ms=200, itl_ms=10, tokens=200) as (url, truth):
+        begun_ns = time.perf_counter_ns()
+        _, exchanges = load(url, users=256, requests=512)
+        after = resource.getrusage(resource.RUSAGE_SELF)
+    measured = [measure(exchange) for exchange in exchanges]
+    gaps = [gap for one in measured for gap in one.chunk_gaps_s]
+    reported = rivals.in_ms([one.ttft_s or 0 for one in measured], gaps)
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return rivals.outcome("leadline", reported, truth, begun_ns, after.ru_maxrss / 1e3, cpu_s)
+
+
+def race_rivals(homes: dict[str, Path]) -> Iterator[rivals.Outcome]:
+    with tempfile.TemporaryDirectory() as folder:
+        for name, home in homes.items():
+            options = [f"--core={SERVER_CORE}", *SERVER_OPTIONS]
+            yield rivals.race(name, home, Path(folder), options)
 
 
 # --- the load -------------------------------------------------------------------------------
@@ -271,6 +306,28 @@ def show_ladder(console: Console, steps: list[Step]) -> None:
             f"{step.cpu_share:.0%}",
         )
     console.print(table)
+
+
+def show_race(console: Console, outcomes: list[rivals.Outcome]) -> None:
+    """Reported minus true; "x" is how many times ours."""
+    table = Table(title="side by side, 256 streams of 200 tokens at 10 ms", box=None)
+    for column in (
+        "", "start s", "TTFT p50 ms", "TTFT p99 ms", "ITL p50 ms", "ITL p99 ms", "ITL is",
+        "memory MB", "CPU s",
+    ):  # fmt: skip
+        table.add_column(column, justify="right")
+    ours = outcomes[0]
+    for it in outcomes:
+        pairs = zip((*it.ttft_ms, *it.itl_ms), (*ours.ttft_ms, *ours.itl_ms), strict=True)
+        biases = [f"{value:+.3f}" + _times(value, own, it is ours) for value, own in pairs]
+        kind = "gap by gap" if it is ours else rivals.RIVALS[it.name].itl
+        memory = f"{it.memory_mb:.0f}" + _times(it.memory_mb, ours.memory_mb, it is ours)
+        table.add_row(it.name, f"{it.start_s:.2f}", *biases, kind, memory, f"{it.cpu_s:.1f}")
+    console.print(table)
+
+
+def _times(value: float, own: float, is_ours: bool) -> str:
+    return "" if is_ours or not own else f" ({abs(value / own):.3g}x)"
 
 
 if __name__ == "__main__":

@@ -144,6 +144,8 @@ class Server:
         heapq.heappush(self.due, (due_ns, stream.number, stream))
 
     def _send_token(self, stream: Stream, due_ns: int) -> None:
+        if stream.sock.fileno() not in self.streams:
+            return  # ended by its client
         n = len(stream.sent_ns)
         piece = self.pieces[n] if n else _first(stream, self.pieces[0])
         stream.sent_ns.append(time.perf_counter_ns())
