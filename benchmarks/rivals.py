@@ -109,7 +109,7 @@ def _vllm(scene: Scene) -> Sequence[str | Path]:
 
 def _read_vllm(results: Path) -> Reported:
     found = json.loads((results / "result.json").read_text())
-    return _in_ms(found["ttfts"], [gap for gaps in found["itls"] for gap in gaps])
+    return in_ms(found["ttfts"], [gap for gaps in found["itls"] for gap in gaps])
 
 
 _RUN_RUST = """
@@ -139,7 +139,7 @@ def _sglang(scene: Scene) -> Sequence[str | Path]:
 
 def _read_sglang(results: Path) -> Reported:
     found = json.loads((results / "result.jsonl").read_text().splitlines()[-1])
-    return _in_ms(found["ttfts"], [gap for gaps in found["itls"] for gap in gaps])
+    return in_ms(found["ttfts"], [gap for gaps in found["itls"] for gap in gaps])
 
 
 def _aiperf(scene: Scene) -> Sequence[str | Path]:
@@ -157,7 +157,7 @@ def _read_aiperf(results: Path) -> Reported:
     return Reported((ttft["p50"], ttft["p99"]), (itl["p50"], itl["p99"]))
 
 
-def _in_ms(ttft_s: Sequence[float], itl_s: Sequence[float]) -> Reported:
+def in_ms(ttft_s: Sequence[float], itl_s: Sequence[float]) -> Reported:
     return Reported(_p50_p99(np.array(ttft_s) * 1e3), _p50_p99(np.array(itl_s) * 1e3))
 
 
@@ -205,10 +205,10 @@ def race(name: str, home: Path, folder: Path, server_options: Sequence[str]) -> 
         argv = [str(part) for part in RIVALS[name].argv(Scene(home, url, tokenizer, results))]
         begun_ns = time.perf_counter_ns()
         memory_mb, cpu_s = _run(argv, results / "output.txt")
-    return _outcome(name, RIVALS[name].read(results), truth, begun_ns, memory_mb, cpu_s)
+    return outcome(name, RIVALS[name].read(results), truth, begun_ns, memory_mb, cpu_s)
 
 
-def _outcome(
+def outcome(
     name: str, reported: Reported, truth: Truth, begun_ns: int, memory_mb: float, cpu_s: float
 ) -> Outcome:
     whole = [line for line in truth.values() if len(line.sent_ns) == TOKENS]
