@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from time import perf_counter_ns
 from typing import Protocol, cast
 
@@ -16,10 +17,17 @@ from leadline.load.origin import Bytes, Origin
 from leadline.load.stamps import STAMP_BYTES, arrival_ns
 
 _READ_BYTES = 1 << 18
-# One for all: what is read is parsed before anything else is read.
-_BUFFER = bytearray(_READ_BYTES)
-_VIEW = memoryview(_BUFFER)
-_BUFFERS = [_BUFFER]
+
+
+class _Room(threading.local):
+    """One for all wires of a thread: what is read is parsed before anything else is read."""
+
+    def __init__(self) -> None:
+        self.buffers = [bytearray(_READ_BYTES)]
+        self.view = memoryview(self.buffers[0])
+
+
+_room = _Room()
 
 
 class Hearer(Protocol):
@@ -66,6 +74,7 @@ class _PlainWire:
         self._unsent = memoryview(unsent)
         self._hearer = hearer
         self._last_ns = 0
+        self._buffers, self._view = _room.buffers, _room.view
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(sock, self._read)
         if unsent:
@@ -78,7 +87,7 @@ class _PlainWire:
 
     def _read(self) -> None:
         try:
-            size, notes, _, _ = self._sock.recvmsg_into(_BUFFERS, STAMP_BYTES)
+            size, notes, _, _ = self._sock.recvmsg_into(self._buffers, STAMP_BYTES)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
@@ -87,7 +96,7 @@ class _PlainWire:
             return
         if size:
             self._last_ns = t_ns = arrival_ns(notes, self._last_ns)
-            self._hearer.received(t_ns, _VIEW[:size])
+            self._hearer.received(t_ns, self._view[:size])
         else:
             self._loop.remove_reader(self._sock)
             self._hearer.lost(None)
