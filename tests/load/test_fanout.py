@@ -18,7 +18,7 @@ from tests.fake_server import DONE, HANG, FakeServer, Step, serving, serving_apa
 
 from leadline.engines.engine import load_engine
 from leadline.errors import LoadError
-from leadline.load import limits
+from leadline.load import fanout, limits
 from leadline.load.answer import read_exchange
 from leadline.load.fanout import load_closed, load_open, worst
 from leadline.load.job_file import JobFile, write_jobs
@@ -176,6 +176,13 @@ def test_no_process_outlives_a_parent_that_was_killed() -> None:
 
     with serving_apart(Half(SHORT)) as server:
         asyncio.run(run(server.url, server))
+
+
+def test_processes_that_never_become_ready_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fanout, "_READY_S", 0.001)
+    with pytest.raises(LoadError, match="the 2 client processes were not ready"):
+        uvloop.run(run_load(FakeServer(SHORT), 4, 2, users=2))
+    assert children(os.getpid()) == []
 
 
 def test_the_worst_of_each_figure_is_judged() -> None:

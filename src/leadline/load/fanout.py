@@ -113,8 +113,7 @@ async def _run_crew(orders: list[Orders], spool: Spool) -> list[Strain]:
             file = unnamed_file()
             spool.adopt(file)
             crew.append(await _hire(order, file, f"client process {number} of {len(orders)}"))
-        async with asyncio.timeout(_READY_S):
-            await asyncio.gather(*(member.ready() for member in crew))
+        await _muster(crew)
         start_ns = perf_counter_ns() + _NOTICE_NS
         for member in crew:
             member.start(start_ns)
@@ -122,6 +121,18 @@ async def _run_crew(orders: list[Orders], spool: Spool) -> list[Strain]:
     finally:
         spool.finish()
         await asyncio.shield(asyncio.gather(*(member.dismiss() for member in crew)))
+
+
+async def _muster(crew: Sequence[_Member]) -> None:
+    try:
+        async with asyncio.timeout(_READY_S):
+            await asyncio.gather(*(member.ready() for member in crew))
+    except TimeoutError:
+        raise LoadError(
+            f"the {len(crew)} client processes were not ready within {_READY_S:g} s",
+            where="this machine",
+            cure="use fewer, or wait until it is less busy",
+        ) from None
 
 
 async def _hire(orders: Orders, spool_file: BinaryIO, name: str) -> _Member:
