@@ -1,31 +1,29 @@
 # ruff: noqa: INP001 - a script, not a package
 """How much of what Leadline's client reports is its own: against a server of known truth.
 
-Run ``python benchmarks/client.py``. The server (``truth_server.py``) has one core, the client the
-other; every reported time is compared with the server's log of when each token really left and
-when, by the kernel's own time stamp, the request arrived. The rivals' figures were measured on a
-machine of the same kind with a similar server; "ratio" is theirs by ours.
+Run ``python benchmarks/client.py``. The server (``leadline.load.truth``) has one core, the client
+the other; every reported time is compared with the server's log of when each token really left
+and when, by the kernel's own time stamp, the request arrived. The figures of rivals in the first
+table were measured before, on a machine of the same kind with a similar server; ``--rivals`` runs
+some beside this client. A ratio is theirs by ours.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import resource
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import pairwise
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
+import rivals
 import uvloop
 from rich.console import Console
 from rich.table import Table
@@ -35,22 +33,22 @@ from leadline.launch import Endpoint
 from leadline.load.answer import read_exchange
 from leadline.load.client import ROUTES, request_body
 from leadline.load.origin import request_head, resolve
-from leadline.load.runner import Job, Shot, run_closed
+from leadline.load.runner import Job, run_closed
+from leadline.load.self_check import Truth, compare
+from leadline.load.self_check import quantile as q
+from leadline.load.self_check import serving as serving_truth
+from leadline.load.spool import Spool
 from leadline.load.strain import no_collection
 from leadline.load.stream import Patience
 from leadline.metrics.measures import measure
-from leadline.prompts.haystack import Prompt
+from leadline.prompts.prompt import Prompt
 from leadline.records import Exchange, Strain
 
 SERVER_CORE, CLIENT_CORE = 0, 1
 SERVER_OPTIONS: list[str] = []
 ENGINE = load_engine("vllm")
 PATIENCE = Patience(first_token_s=60, between_tokens_s=30)
-MS = 1e-6
-
-
-Truth = dict[int, dict[str, Any]]
-"""The server's log by the number of the stream, whole when the server has ended."""
+MS = 1e3
 
 
 class Row(NamedTuple):
@@ -74,20 +72,29 @@ def main() -> None:
     parser.add_argument(
         "--realtime", action="store_true", help="neither side waits for other processes (root)"
     )
+    parser.add_argument(
+        "--rivals", nargs="*", default=[], choices=list(rivals.RIVALS), help="run these too"
+    )
+    parser.add_argument("--vllm", type=Path, help="an environment that has vLLM")
     options = parser.parse_args()
     console = Console()
+    homes = rivals.install(options.rivals, {"vllm": options.vllm} if options.vllm else {})
     load_before = os.getloadavg()[0]
-    rows = measure_start()
     os.sched_setaffinity(0, {CLIENT_CORE})
     if options.realtime:
         SERVER_OPTIONS.append("--realtime")
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(10))
+    rows = measure_start()
     rows += measure_accuracy(options.waves)
     ladder = [climb(rate * 1000) for rate in options.rates]
     rows += measure_flood()
     show(console, rows)
     show_ladder(console, ladder)
-    console.print("rivals: measured before, one core for the client, not beside this run")
+    if homes:
+        show_race(console, [race_ours(rows), *race_rivals(homes)])
+    console.print(
+        "rivals of the first table: measured before, one core for the client, not beside this run"
+    )
     console.print(f"load average {load_before:.2f} before, {os.getloadavg()[0]:.2f} after")
 
 
@@ -97,8 +104,7 @@ def main() -> None:
 def measure_accuracy(waves: int) -> list[Row]:
     """256 users, 200 tokens at 10 ms in lockstep, first token after 200 ms.
 
-    Memory is that of the first wave, with this script and its parsed answers; every further
-    request of 200 tokens adds about 0.1 MB, since streams are kept until the load is over.
+    Memory is that of the first wave, with this script, its parsed answers and numpy.
     """
     with serving("lockstep", ttft_ms=200, itl_ms=10, tokens=200) as (url, _):
         load(url, users=256, requests=256)
@@ -106,18 +112,19 @@ def measure_accuracy(waves: int) -> list[Row]:
     with serving("lockstep", ttft_ms=200, itl_ms=10, tokens=200) as (url, truth):
         strain, exchanges = load(url, users=256, requests=256 * waves)
     errors = compare(exchanges, truth)
-    ttft, itl = errors.ttft_ms, errors.itl_ms
+    ttft, itl = abs(errors.ttft_s) * MS, abs(errors.itl_s) * MS
+    true99, reported99 = q(errors.true_itl_s, 99) * MS, q(errors.reported_itl_s, 99) * MS
     Console().print(
         f"TTFT error ms: p50 {q(ttft, 50):.3f}, p99 {q(ttft, 99):.3f}, max {ttft.max():.3f}; "
         f"ITL error ms: |p50| {q(itl, 50):.3f}, |p99| {q(itl, 99):.3f}, max {itl.max():.3f}; "
-        f"truth ITL p99 {q(errors.true_itl_ms, 99):.3f}, reported {q(errors.itl_reported, 99):.3f};"
-        f" client {strain}"
+        f"the log itself (before to after a send) ms: p50 {q(errors.truth_s, 50) * MS:.3f}, "
+        f"p99 {q(errors.truth_s, 99) * MS:.3f}, max {errors.truth_s.max() * MS:.3f}; "
+        f"truth ITL p99 {true99:.3f}, reported {reported99:.3f}; client {strain}"
     )
-    bias = q(errors.itl_reported, 99) - q(errors.true_itl_ms, 99)
     return [
         Row("TTFT error p50, 256 streams", q(ttft, 50), 0.5, True, "ms", RIVALS["ttft50"]),
         Row("TTFT error p99, 256 streams", q(ttft, 99), 0.5, True, "ms", RIVALS["ttft99"]),
-        Row("ITL p99 against true p99", abs(bias), 0.1, True, "ms", RIVALS["itl99"]),
+        Row("ITL p99 against true p99", abs(reported99 - true99), 0.1, True, "ms", RIVALS["itl99"]),
         Row("ITL error p99, gap by gap", q(itl, 99), 0.1, True, "ms", {}),
         Row("memory, 256 streams", memory_mb, 120, True, "MB", RIVALS["memory"]),
     ]
@@ -141,14 +148,14 @@ def climb(rate: int) -> Step:
     with serving("lockstep", ttft_ms=200, itl_ms=itl_ms, tokens=tokens) as (url, truth):
         strain, exchanges = load(url, users=256, requests=256)
     errors = compare(exchanges, truth)
-    first = min(line["sent_ns"][0] for line in truth.values())
-    last = max(line["sent_ns"][-1] for line in truth.values())
+    first = min(line.sent_ns[0] for line in truth.values())
+    last = max(line.sent_ns[-1] for line in truth.values())
     return Step(
         asked_per_s=rate,
         offered_per_s=256 * tokens / ((last - first) * 1e-9),
-        e2e_error_ms=q(errors.e2e_ms, 50),
-        true_itl99_ms=q(errors.true_itl_ms, 99),
-        itl99_ms=q(errors.itl_reported, 99),
+        e2e_error_ms=q(errors.e2e_s, 50) * MS,
+        true_itl99_ms=q(errors.true_itl_s, 99) * MS,
+        itl99_ms=q(errors.reported_itl_s, 99) * MS,
         cpu_share=strain.cpu_share,
     )
 
@@ -177,99 +184,70 @@ def measure_start() -> list[Row]:
         for _ in range(5):
             times.append(time.perf_counter_ns())
             subprocess.run([sys.executable, script.with_name("one_request.py"), url], check=True)
-    arrivals = sorted(line["arrived_ns"] for line in truth.values())
+    arrivals = sorted(line.arrived_ns for line in truth.values())
     best = min(arrived - begun for begun, arrived in zip(times, arrivals, strict=True))
     return [Row("start to first request", best * 1e-9, 0.4, True, "s", RIVALS["start"])]
+
+
+def race_ours(rows: list[Row]) -> rivals.Outcome:
+    """The same scenario and the same comparison as for the rivals: of quantiles, not of pairs.
+
+    Start and memory are those of ``rows``: this process has done more by now than one load.
+    """
+    known = {row.figure: row.ours for row in rows}
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    with serving("lockstep", ttft_ms=200, itl_ms=10, tokens=200) as (url, truth):
+        begun_ns = time.perf_counter_ns()
+        _, exchanges = load(url, users=256, requests=512)
+        after = resource.getrusage(resource.RUSAGE_SELF)
+    measured = [measure(exchange) for exchange in exchanges]
+    gaps = [gap for one in measured for gap in one.chunk_gaps_s]
+    reported = rivals.in_ms([one.ttft_s or 0 for one in measured], gaps)
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    memory_mb, start_s = known["memory, 256 streams"], known["start to first request"]
+    found = rivals.outcome("leadline", reported, truth, begun_ns, memory_mb, cpu_s)
+    return found._replace(start_s=start_s)
+
+
+def race_rivals(homes: dict[str, Path]) -> Iterator[rivals.Outcome]:
+    with tempfile.TemporaryDirectory() as folder:
+        for name, home in homes.items():
+            options = [f"--core={SERVER_CORE}", *SERVER_OPTIONS]
+            yield rivals.race(name, home, Path(folder), options)
 
 
 # --- the load -------------------------------------------------------------------------------
 
 
 def load(url: str, users: int, requests: int) -> tuple[Strain, list[Exchange]]:
-    shots: list[Shot] = []
-
-    async def run() -> Strain:
+    async def run(spool: Spool) -> Strain:
         endpoint = Endpoint(url, "truth")
         origin = await resolve(url)
         prompt = Prompt(ids=[1], corpus_start=0, needles=())
         body = request_body(endpoint, ENGINE, prompt, 200, form="ids", cold=True, salt="s")
         head = request_head(origin, ROUTES["ids"], {}, len(body))
         jobs = (Job(number, head, body) for number in range(requests))
-        return await run_closed(origin, jobs, users, PATIENCE, shots.append)
+        return await run_closed(origin, jobs, users, PATIENCE, spool.put)
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        strain = runner.run(run())
-    with no_collection():
-        exchanges = [read_exchange(shot.stream, ENGINE, shot.intended_ns) for shot in shots]
+    with Spool() as spool:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            strain = runner.run(run(spool))
+        spool.finish()
+        with no_collection():
+            exchanges = [read_exchange(shot.stream, ENGINE, shot.intended_ns) for shot in spool]
     failed = [exchange.failure for exchange in exchanges if exchange.failure]
     if failed:
         raise SystemExit(f"{len(failed)} requests failed: {failed[0]}")
     return strain, exchanges
 
 
-@contextmanager
 def serving(
     mode: str, *, ttft_ms: float, itl_ms: float, tokens: int
-) -> Iterator[tuple[str, Truth]]:
-    """The server of known truth; its log is there when the block is over."""
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "truth.jsonl"
-        options = {
-            "core": SERVER_CORE, "mode": mode, "ttft-ms": ttft_ms, "itl-ms": itl_ms,
-            "tokens": tokens, "log": log,
-        }  # fmt: skip
-        argv = [f"--{name}={value}" for name, value in options.items()]
-        script = Path(__file__).resolve().with_name("truth_server.py")
-        with subprocess.Popen(
-            [sys.executable, script, *argv, *SERVER_OPTIONS], stdout=subprocess.PIPE, text=True
-        ) as server:
-            assert server.stdout  # noqa: S101
-            truth: Truth = {}
-            try:
-                yield f"http://127.0.0.1:{int(server.stdout.readline())}", truth
-            finally:
-                server.send_signal(signal.SIGTERM)
-                server.wait(30)
-                truth.update(read_log(log))
-
-
-def read_log(path: Path) -> Truth:
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return {line["stream"]: line for line in lines}
-
-
-# --- the comparison -------------------------------------------------------------------------
-
-
-class Errors(NamedTuple):
-    """In milliseconds, one value for each request or gap."""
-
-    ttft_ms: np.ndarray
-    e2e_ms: np.ndarray
-    itl_ms: np.ndarray
-    """Without sign."""
-    itl_reported: np.ndarray
-    true_itl_ms: np.ndarray
-
-
-def compare(exchanges: list[Exchange], truth: Truth) -> Errors:
-    """Reported minus true: from arrival to the send of a token, and from send to send."""
-    ttft, e2e, reported, true = [], [], [], []
-    for exchange in exchanges:
-        line = truth[int(exchange.events[0].text)]
-        measures = measure(exchange)
-        assert measures.ttft_s is not None  # noqa: S101
-        assert measures.e2e_s is not None  # noqa: S101
-        ttft.append(measures.ttft_s * 1e3 - (line["sent_ns"][0] - line["arrived_ns"]) * MS)
-        e2e.append(measures.e2e_s * 1e3 - (line["sent_ns"][-1] - line["arrived_ns"]) * MS)
-        reported += [gap * 1e3 for gap in measures.chunk_gaps_s]
-        true += [(b - a) * MS for a, b in pairwise(line["sent_ns"])]
-    gaps, true_gaps = np.array(reported), np.array(true)
-    return Errors(np.array(ttft), np.array(e2e), np.abs(gaps - true_gaps), gaps, true_gaps)
-
-
-def q(values: np.ndarray, percent: float) -> float:
-    return float(np.percentile(values, percent))
+) -> AbstractContextManager[tuple[str, Truth]]:
+    core = f"--core={SERVER_CORE}"
+    return serving_truth(
+        core, *SERVER_OPTIONS, ttft_s=ttft_ms / 1e3, itl_s=itl_ms / 1e3, tokens=tokens, mode=mode
+    )
 
 
 # --- the tables -----------------------------------------------------------------------------
@@ -334,6 +312,28 @@ def show_ladder(console: Console, steps: list[Step]) -> None:
             f"{step.cpu_share:.0%}",
         )
     console.print(table)
+
+
+def show_race(console: Console, outcomes: list[rivals.Outcome]) -> None:
+    """Reported minus true; "x" is how many times ours."""
+    table = Table(title="side by side, 256 streams of 200 tokens at 10 ms", box=None)
+    for column in (
+        "", "start s", "TTFT p50 ms", "TTFT p99 ms", "ITL p50 ms", "ITL p99 ms", "ITL is",
+        "memory MB", "CPU s",
+    ):  # fmt: skip
+        table.add_column(column, justify="right")
+    ours = outcomes[0]
+    for it in outcomes:
+        pairs = zip((*it.ttft_ms, *it.itl_ms), (*ours.ttft_ms, *ours.itl_ms), strict=True)
+        biases = [f"{value:+.3f}" + _times(value, own, it is ours) for value, own in pairs]
+        kind = "gap by gap" if it is ours else rivals.RIVALS[it.name].itl
+        memory = f"{it.memory_mb:.0f}" + _times(it.memory_mb, ours.memory_mb, it is ours)
+        table.add_row(it.name, f"{it.start_s:.2f}", *biases, kind, memory, f"{it.cpu_s:.1f}")
+    console.print(table)
+
+
+def _times(value: float, own: float, is_ours: bool) -> str:
+    return "" if is_ours or not own else f" ({abs(value / own):.3g}x)"
 
 
 if __name__ == "__main__":

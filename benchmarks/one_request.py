@@ -10,7 +10,7 @@ import uvloop
 from leadline.engines.engine import load_engine
 from leadline.launch import Endpoint
 from leadline.load.client import ROUTES, Patience, request_body, stream_completion
-from leadline.prompts.haystack import Prompt
+from leadline.prompts.prompt import Prompt
 
 
 async def ask(url: str) -> int:

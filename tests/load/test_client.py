@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import time
 from collections.abc import Sequence
@@ -511,13 +512,18 @@ def test_a_stream_that_ends_inside_an_event_is_malformed() -> None:
         (),
         (DONE,),
         (usage(3, 1), DONE),
-        (b'{"choices": [{"text": "not streamed", "finish_reason": "stop"}]}',),
         (b"<html><body>It works!</body></html>",),
     ],
 )
 def test_an_answer_without_events_is_malformed(script: tuple[bytes, ...]) -> None:
     expected = ("malformed", "the answer holds no event of a token stream")
     assert problem(ask(*script)) == expected
+
+
+def test_a_server_that_ignores_the_wish_for_a_stream_is_told_apart() -> None:
+    whole = b'{"choices": [{"text": "not streamed", "finish_reason": "stop"}], "usage": {}}'
+    expected = ("malformed", "the server ignores `stream`: it answered all at once")
+    assert problem(ask(whole)) == expected
 
 
 @pytest.mark.parametrize(
@@ -603,6 +609,26 @@ def test_a_refused_connection_is_unreachable() -> None:
     assert kind == "unreachable"
     assert "Cannot connect to host 127.0.0.1" in message
     assert exchange.status is None
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (errno.EMFILE, "too many open files: raise `ulimit -n`"),
+        (errno.EADDRNOTAVAIL, "no local port"),
+    ],
+)
+def test_what_this_machine_does_not_grant_is_not_blamed_on_the_server(
+    monkeypatch: pytest.MonkeyPatch, code: int, words: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(code, "as the system says it")
+
+    monkeypatch.setattr(dial, "_begin_connecting", refuse)
+    exchange = uvloop.run(send_body(Endpoint("http://127.0.0.1:1", "m")))
+    kind, message = problem(exchange)
+    assert kind == "unreachable"
+    assert words in message
 
 
 def test_a_connection_that_is_never_made_is_unreachable_not_a_hang(

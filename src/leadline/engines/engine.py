@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
 from leadline.errors import SpecError
 from leadline.launch import Launch
+
+Api = Literal["openai", "native"]
+"""Which of a server's routes takes a completion: OpenAI's, or the engine's own."""
 
 # Lazy, so that a verb that starts no engine imports none.
 _ENGINES = {
@@ -32,6 +35,34 @@ class TokenizeRoute:
     ids_path: str
     fields: Mapping[str, Any] = field(default_factory=dict)
     model_field: str | None = None
+
+
+@dataclass(frozen=True)
+class NativeRoute:
+    """An engine's own route for one streamed completion. Every path is dotted, in requests too."""
+
+    path: str
+    prompt_fields: Mapping[str, str]
+    """Form of the prompt (``ids``, ``text``) to the field that takes it."""
+    output_tokens_path: str
+    text_path: str
+    count_path: str
+    """Output tokens so far, in every event."""
+    reason_path: str
+    usage_paths: Mapping[str, str]
+    """Place in OpenAI's ``usage`` to the place in an event of this route; the last event counts."""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    cold_fields: Mapping[str, Any] = field(default_factory=dict)
+    full_length_fields: Mapping[str, Any] = field(default_factory=dict)
+    is_cumulative: bool = False
+    """The text of an event may be all so far rather than what is new."""
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """Its own words for why it ended to OpenAI's, where they differ."""
+    abort_reason: str | None = None
+    """Why it ended, of a request that was not served."""
+    abort_message_path: str = ""
+    end_path: str | None = None
+    """True in the last event; ``None``: the stream ends with ``[DONE]``."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +114,9 @@ class Engine:
     cached_tokens_path: str = "prompt_tokens_details.cached_tokens"
     """Within ``usage``."""
 
+    native: NativeRoute | None = None
+    """Beside OpenAI's routes, which every engine here has."""
+
     metrics_path: str | None = "/metrics"
     counters: Mapping[str, str] = field(default_factory=dict)
     """Canonical name to Prometheus sample name; ``prefill_s`` and ``queue_s`` count seconds."""
@@ -109,6 +143,14 @@ def load_engine(name: str) -> Engine:
     module, _, attribute = _ENGINES[name].partition(":")
     engine: Engine = getattr(import_module(module), attribute)
     return engine
+
+
+def place(document: dict[str, Any], path: str, value: Any) -> None:
+    """Sets the value at a dotted path; what is missing on the way is made."""
+    *folders, name = path.split(".")
+    for folder in folders:
+        document = document.setdefault(folder, {})
+    document[name] = value
 
 
 def pick(answer: Any, path: str) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from leadline.catalog.assets import asset_names, asset_path
-from leadline.engines.engine import Engine, LaunchRequest, TokenizeRoute
+from leadline.engines.engine import Engine, LaunchRequest, NativeRoute, TokenizeRoute
 from leadline.errors import SpecError
 from leadline.launch import Launch
 from leadline.units import parse_tokens
@@ -125,6 +125,24 @@ LLAMACPP = Engine(
     token_count_path="timings.predicted_n",
     timings_path="timings",
     processed_tokens_path="prompt_n",
+    native=NativeRoute(
+        path="/completion",
+        prompt_fields={"ids": "prompt", "text": "prompt"},
+        output_tokens_path="n_predict",
+        fields={"stream": True, "temperature": 0, "timings_per_token": True},
+        cold_fields={"cache_prompt": False},
+        full_length_fields={"ignore_eos": True},
+        text_path="content",
+        count_path="tokens_predicted",
+        reason_path="stop_type",
+        reasons={"limit": "length", "eos": "stop", "word": "stop"},
+        end_path="stop",
+        usage_paths={
+            "prompt_tokens": "tokens_evaluated",
+            "completion_tokens": "tokens_predicted",
+            "prompt_tokens_details.cached_tokens": "timings.cache_n",
+        },
+    ),
     counters={
         "prompt_tokens": "llamacpp:prompt_tokens_total",
         "cached_tokens": "llamacpp:prompt_tokens_cached_total",

@@ -5,13 +5,15 @@ Whatever went wrong becomes part of the answer: a failed request is a result.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import orjson
 
-from leadline.engines.engine import Engine, pick
+from leadline.engines.engine import Api, Engine, NativeRoute, pick, place
 from leadline.load.plain import COUNT_PATH, read_plain
-from leadline.load.stream import EVENT, Stream
+from leadline.load.stream import EVENT
+from leadline.load.take import Take
 from leadline.records import Clock, Event, Exchange, Failure, FailureKind
 
 _REFUSED = 300
@@ -21,11 +23,14 @@ _ERROR_BYTES = 4000
 
 # The last events of a stream say how it ended: they are read one by one.
 _TAIL = 4
+_BEGIN, _BETWEEN = b"data: ", b"\n\ndata: "
 # What chat and reasoning models send instead of a completion's ``text``.
 _DELTA_TEXTS = ("content", "reasoning_content", "reasoning")
 
 
-def read_exchange(stream: Stream, engine: Engine, intended_ns: int | None = None) -> Exchange:
+def read_exchange(
+    stream: Take, engine: Engine, intended_ns: int | None = None, api: Api = "openai"
+) -> Exchange:
     """All that one stream holds; ``intended_ns`` is when it should have been sent."""
     clock = Clock(
         wall_start=stream.wall_start,
@@ -41,7 +46,7 @@ def read_exchange(stream: Stream, engine: Engine, intended_ns: int | None = None
         failure = _refusal(stream)
     if stream.status is None or (failure and failure.kind == "refused"):
         return Exchange(clock=clock, status=stream.status, failure=failure)
-    answer = read_events(stream.chunks, engine)
+    answer = read_events(stream.chunks, engine, api)
     # Built without validation: every field is of our own making, and there are many events.
     return Exchange.model_construct(
         clock=clock,
@@ -55,7 +60,7 @@ def read_exchange(stream: Stream, engine: Engine, intended_ns: int | None = None
     )
 
 
-def _refusal(stream: Stream) -> Failure:
+def _refusal(stream: Take) -> Failure:
     text = b"".join(chunk for _, chunk in stream.chunks)[:_ERROR_BYTES].decode(errors="replace")
     advice = "".join(f" ({name.title()}: {value})" for name, value in stream.headers.items())
     return _failure("refused", f"HTTP {stream.status}: {error_text(text)}{advice}")
@@ -74,33 +79,55 @@ def error_text(body: str) -> str:
     return body.strip()
 
 
-def read_events(chunks: list[tuple[int, bytes]], engine: Engine) -> Answer:
+def read_events(chunks: list[tuple[int, bytes]], engine: Engine, api: Api = "openai") -> Answer:
     """Server-sent events: ``data:`` lines; comments and empty lines mean nothing here.
 
     An event carries the tick of the chunk that completed its line.
     """
-    answer = Answer(engine)
+    answer = _begin(engine, api)
     ticks, payloads = _payloads(chunks)
     begun = answer.take_plain(ticks[:-_TAIL], payloads[:-_TAIL])
     for t_ns, payload in zip(ticks[begun:], payloads[begun:], strict=True):
         answer.take(t_ns, payload)
+    answer.finish()
+    if not payloads and chunks and chunks[0][1].lstrip().startswith(b"{"):
+        answer.error = _failure("malformed", "the server ignores `stream`: it answered all at once")
     return answer
 
 
+def _begin(engine: Engine, api: Api) -> Answer:
+    if api == "native" and engine.native:
+        return _NativeAnswer(engine, engine.native)
+    return Answer(engine)
+
+
 def _payloads(chunks: list[tuple[int, bytes]]) -> tuple[list[int], list[bytes]]:
-    ticks, payloads = [], []
+    """Of each event its tick and its data."""
+    ticks: list[int] = []
+    payloads: list[bytes] = []
     rest = b""
     for t_ns, chunk in chunks:
-        lines = (rest + chunk if rest else chunk).split(b"\n")
-        rest = lines.pop()
-        for line in lines:
-            if line.startswith(EVENT):
-                ticks.append(t_ns)
-                payloads.append(line[len(EVENT) :].strip())
+        text = rest + chunk if rest else chunk
+        cut = text.rfind(b"\n") + 1
+        rest = text[cut:]
+        found = _split(text[:cut])
+        ticks += [t_ns] * len(found)
+        payloads += found
     if rest.startswith(EVENT):
         ticks.append(chunks[-1][0])
         payloads.append(rest[len(EVENT) :].strip())
     return ticks, payloads
+
+
+def _split(lines: bytes) -> list[bytes]:
+    """The data of events in whole lines: at once where they are nothing but that, as nearly all."""
+    inside = lines.strip(b"\n")
+    if inside.startswith(_BEGIN):
+        found = inside[len(_BEGIN) :].split(_BETWEEN)
+        if inside.count(b"\n") == 2 * (len(found) - 1):
+            return found
+    each = lines.split(b"\n")
+    return [line[len(EVENT) :].strip() for line in each if line.startswith(EVENT)]
 
 
 class Answer:
@@ -125,6 +152,9 @@ class Answer:
             return _failure("disconnected", "the stream ended without its end marker")
         return None
 
+    def finish(self) -> None:
+        """Nothing more comes."""
+
     def take_plain(self, ticks: list[int], payloads: list[bytes]) -> int:
         """How many payloads were taken at once: all, if they are nothing but tokens, or none."""
         if self._timings_path or self._count_path not in {None, COUNT_PATH}:
@@ -134,7 +164,7 @@ class Answer:
         return len(self.events)
 
     def take(self, t_ns: int, payload: bytes) -> None:
-        if payload == b"[DONE]":
+        if payload.strip() == b"[DONE]":
             self.terminated = True
             return
         try:
@@ -180,6 +210,48 @@ class Answer:
             return None
         count = usage.get(path[6:]) if usage and path.startswith("usage.") else pick(event, path)
         return count if type(count) is int else None
+
+
+class _NativeAnswer(Answer):
+    """The same of an engine's own route."""
+
+    def __init__(self, engine: Engine, route: NativeRoute) -> None:
+        super().__init__(engine)
+        self._route = route
+        self._count_path = route.count_path
+
+    def finish(self) -> None:
+        texts = [event.text for event in self.events]
+        # A server may be set to send only what is new: then they do not all begin the same.
+        if self._route.is_cumulative and all(b.startswith(a) for a, b in pairwise(texts)):
+            news = [b[len(a) :] for a, b in pairwise(["", *texts])]
+            self.events = [
+                event._replace(text=new) for event, new in zip(self.events, news, strict=True)
+            ]
+
+    def _take_event(self, t_ns: int, event: dict[str, Any]) -> None:
+        route = self._route
+        text = pick(event, route.text_path)
+        if text is None:
+            return
+        if self._timings_path:
+            self.timings = _require(dict, pick(event, self._timings_path)) or self.timings
+        count = _require(int, pick(event, route.count_path))
+        self.usage = {}
+        for name, path in route.usage_paths.items():
+            if (found := pick(event, path)) is not None:
+                place(self.usage, name, found)
+        self.events.append(Event(t_ns, _require(str, text) or "", count))
+        if route.end_path and pick(event, route.end_path):
+            self.terminated = True
+        if reason := _require(str, pick(event, route.reason_path)):
+            self._take_reason(reason, event)
+
+    def _take_reason(self, reason: str, event: dict[str, Any]) -> None:
+        self.finish_reason = self._route.reasons.get(reason, reason)
+        if reason == self._route.abort_reason:
+            message = pick(event, self._route.abort_message_path) or "it says no more"
+            self.error = _failure("stream_error", f"the server aborted the request: {message}")
 
 
 def _delta_text(choice: dict[str, Any]) -> Any:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from time import perf_counter_ns
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from leadline.engines.engine import Engine
+from leadline.engines.engine import Api, Engine
 from leadline.errors import LoadError
-from leadline.journal import utc_now
 from leadline.launch import Endpoint
 from leadline.load.answer import error_text, read_exchange
+from leadline.load.native import native_body, native_route
 from leadline.load.origin import request_head, resolve
 from leadline.load.stream import OnChunk, Patience, follow
-from leadline.prompts.haystack import Prompt
 from leadline.records import Clock, Exchange, Failure
-from leadline.spec import PromptForm
 
-__all__ = ["ROUTES", "Patience", "error_text", "request_body", "stream_completion"]
+if TYPE_CHECKING:  # they take longer to import than a request may take to leave
+    from leadline.prompts.prompt import Prompt
+    from leadline.spec import PromptForm
+
+__all__ = ["ROUTES", "Patience", "error_text", "request_body", "route_for", "stream_completion"]
 
 # Form of the prompt to the route that takes it.
 ROUTES: dict[PromptForm, str] = {
@@ -27,6 +29,11 @@ ROUTES: dict[PromptForm, str] = {
     "text": "/v1/completions",
     "chat": "/v1/chat/completions",
 }
+
+
+def route_for(engine: Engine, form: PromptForm, api: Api = "openai") -> str:
+    """Where a completion is asked for; ``LoadError`` as for ``request_body``."""
+    return native_route(engine, form).path if api == "native" else ROUTES[form]
 
 
 def request_body(
@@ -39,9 +46,16 @@ def request_body(
     cold: bool,
     salt: str,
     full_length: bool = False,
+    api: Api = "openai",
 ) -> bytes:
-    """The request as bytes, ready before the clock starts."""
-    body: dict[str, Any] = {
+    """The request as bytes, ready before the clock starts.
+
+    ``LoadError`` if the engine has no native route, or none for a prompt of that form.
+    """
+    if api == "native":
+        body = native_body(engine, prompt, output_tokens, form, cold=cold, full_length=full_length)
+        return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+    body = {
         "model": endpoint.model,
         **_prompt_fields(prompt, form),
         "max_tokens": output_tokens,
@@ -79,6 +93,7 @@ async def stream_completion(
     body: bytes,
     patience: Patience,
     on_chunk: OnChunk | None = None,
+    api: Api = "openai",
 ) -> Exchange:
     """Send ``body`` and follow the answer to its end. Never raises for what a server does."""
     try:
@@ -86,10 +101,12 @@ async def stream_completion(
     except LoadError as error:
         return _unreachable(error)
     head = request_head(origin, route, endpoint.headers, len(body))
-    return read_exchange(await follow(origin, head, body, patience, on_chunk), engine)
+    return read_exchange(await follow(origin, head, body, patience, on_chunk), engine, api=api)
 
 
 def _unreachable(error: LoadError) -> Exchange:
+    from leadline.journal import utc_now
+
     now_ns = perf_counter_ns()
     return Exchange(
         clock=Clock(wall_start=utc_now(), start_ns=now_ns, end_ns=now_ns),

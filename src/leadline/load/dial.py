@@ -12,7 +12,8 @@ import socket
 from time import perf_counter_ns
 from typing import NamedTuple
 
-from leadline.load.origin import Address, Origin
+from leadline.load.origin import Address, Bytes, Origin
+from leadline.load.stamps import stamp_arrivals
 
 _CONNECT_S = 30.0
 
@@ -24,10 +25,10 @@ class Call(NamedTuple):
     start_ns: int
     connected_ns: int
     sent_ns: int
-    unsent: bytes | memoryview
+    unsent: Bytes
 
 
-async def dial(origin: Origin, head: bytes, body: bytes) -> Call:
+async def dial(origin: Origin, head: Bytes, body: Bytes) -> Call:
     """The first of the server's addresses that takes the connection; ``OSError`` if none does.
 
     With TLS, all of the request is left unsent: the handshake comes first.
@@ -41,11 +42,13 @@ async def dial(origin: Origin, head: bytes, body: bytes) -> Call:
     return await _dial(last, head, body, tls=origin.tls is not None)
 
 
-async def _dial(address: Address, head: bytes, body: bytes, *, tls: bool) -> Call:
+async def _dial(address: Address, head: Bytes, body: Bytes, *, tls: bool) -> Call:
     sock = socket.socket(address[0], socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if not tls:
+            stamp_arrivals(sock)
         start_ns = perf_counter_ns()
         _begin_connecting(sock, address)
         connected_ns = perf_counter_ns()
@@ -66,7 +69,7 @@ def _begin_connecting(sock: socket.socket, address: Address) -> None:
         return
 
 
-def _send(sock: socket.socket, head: bytes, body: bytes) -> int:
+def _send(sock: socket.socket, head: Bytes, body: Bytes) -> int:
     """Bytes that the kernel has taken; none while the connection is still being made."""
     try:
         return sock.sendmsg((head, body))
@@ -75,7 +78,7 @@ def _send(sock: socket.socket, head: bytes, body: bytes) -> int:
 
 
 async def _finish_connecting(
-    sock: socket.socket, head: bytes, body: bytes, *, tls: bool
+    sock: socket.socket, head: Bytes, body: Bytes, *, tls: bool
 ) -> tuple[int, int, int]:
     """(connected, bytes sent, when) as soon as the connection stands."""
     loop = asyncio.get_running_loop()
@@ -107,8 +110,8 @@ def _require_connection(sock: socket.socket) -> None:
         raise OSError(code, os.strerror(code))
 
 
-def _rest(sent: int, head: bytes, body: bytes) -> bytes | memoryview:
+def _rest(sent: int, head: Bytes, body: Bytes) -> Bytes:
     """What of both is left; a long body is not copied."""
     if sent < len(head):
-        return head[sent:] + body
+        return b"".join((head[sent:], body))
     return memoryview(body)[sent - len(head) :]

@@ -13,8 +13,8 @@ from leadline.errors import LoadError
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
-
 Address = tuple[socket.AddressFamily, Any]
+Bytes = bytes | memoryview
 
 
 class Origin(NamedTuple):

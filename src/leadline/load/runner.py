@@ -12,9 +12,11 @@ from functools import partial
 from time import perf_counter_ns
 from typing import NamedTuple
 
-from leadline.load.origin import Origin
+from leadline.load.limits import allow_connections
+from leadline.load.origin import Bytes, Origin
 from leadline.load.strain import Vigil, no_collection
 from leadline.load.stream import Patience, Stream
+from leadline.load.take import Take
 from leadline.records import Strain
 
 _NS = 1_000_000_000
@@ -26,29 +28,40 @@ class Job(NamedTuple):
     """One request, ready to be sent."""
 
     number: int
-    head: bytes
-    body: bytes
+    head: Bytes
+    body: Bytes
 
 
 class Shot(NamedTuple):
     """A request that has ended, one way or another."""
 
     job: Job
+    """Without its bytes: they may be many, and are sent."""
     intended_ns: int
-    stream: Stream
+    stream: Take
 
 
 OnDone = Callable[[Shot], None]
 
 
 async def run_closed(
-    origin: Origin, jobs: Iterable[Job], users: int, patience: Patience, on_done: OnDone
+    origin: Origin,
+    jobs: Iterable[Job],
+    users: int,
+    patience: Patience,
+    on_done: OnDone,
+    start_ns: int = 0,
 ) -> Strain:
-    """``users`` at a time: each sends its next request as soon as its last one has ended."""
+    """``users`` at a time: each sends its next request as soon as its last one has ended.
+
+    Nobody starts before ``start_ns``.
+    """
+    allow_connections(users)
     queue = iter(jobs)
     turnstile = Turnstile()
 
     async def use() -> None:
+        await _sleep_until(start_ns)
         for job in queue:
             on_done(await _shoot(origin, job, perf_counter_ns(), patience, turnstile))
 
@@ -61,18 +74,20 @@ async def run_open(
     arrivals_s: Sequence[float],
     patience: Patience,
     on_done: OnDone,
+    start_ns: int = 0,
 ) -> Strain:
-    """Each request at its time, however many are still under way."""
+    """Each request at its time after ``start_ns`` (or now), however many are still under way."""
+    allow_connections(len(jobs), all_at_once=False)
     turnstile = Turnstile()
 
     async def send(job: Job, due_ns: int) -> None:
         on_done(await _shoot(origin, job, due_ns, patience, turnstile))
 
     async def pace() -> None:
-        start_ns = perf_counter_ns()
+        begin_ns = start_ns or perf_counter_ns()
         async with asyncio.TaskGroup() as group:
             for job, at_s in zip(jobs, arrivals_s, strict=True):
-                due_ns = start_ns + int(at_s * _NS)
+                due_ns = begin_ns + int(at_s * _NS)
                 await _sleep_until(due_ns)
                 group.create_task(send(job, due_ns))
 
@@ -101,7 +116,7 @@ async def _shoot(
         await stream.run(origin, job.head, job.body)
     finally:
         turnstile.queue(stream.close)
-    return Shot(job, intended_ns, stream)
+    return Shot(job._replace(head=b"", body=b""), intended_ns, stream.taken())
 
 
 class Turnstile:

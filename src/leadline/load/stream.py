@@ -1,7 +1,7 @@
 """One request on the wire, with the clock as close to the socket as Python allows.
 
-The tick of what has arrived is taken before anything looks into it; while the clock runs, only
-HTTP's own framing is read. What the bytes mean is ``answer``'s work, after the clock has stopped.
+While the clock runs, only HTTP's own framing is read. What the bytes mean is ``answer``'s work,
+after the clock has stopped.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 from time import perf_counter_ns
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import httptools
 
 from leadline.load.dial import Call, dial
-from leadline.load.origin import Origin
-from leadline.records import Failure, FailureKind
+from leadline.load.limits import CURES
+from leadline.load.origin import Bytes, Origin
+from leadline.load.take import Take
+from leadline.load.wire import Wire, attach
+from leadline.records import FailureKind
 
 EVENT = b"data:"
 OnChunk = Callable[[int], None]
@@ -35,111 +38,118 @@ class Patience(NamedTuple):
 
 
 async def follow(
-    origin: Origin, head: bytes, body: bytes, patience: Patience, on_chunk: OnChunk | None = None
-) -> Stream:
+    origin: Origin,
+    head: Bytes,
+    body: Bytes,
+    patience: Patience,
+    on_chunk: OnChunk | None = None,
+) -> Take:
     """Send a request and keep all that comes back. Never raises for what a server does."""
     stream = Stream(patience, on_chunk)
     try:
         await stream.run(origin, head, body)
+        return stream.taken()
     finally:
         stream.close()
-    return stream
 
 
-class Stream(asyncio.Protocol):
-    """Ticks and bytes of one exchange."""
+class Stream:
+    """Ticks and bytes of one exchange while it lasts."""
 
     def __init__(self, patience: Patience, on_chunk: OnChunk | None = None) -> None:
         self.patience = patience
         self.chunks: list[tuple[int, bytes]] = []
         self.events_seen = 0
-        """Chunks that completed an event."""
+        """Chunks that completed an event, as far as anybody has looked."""
         self.status: int | None = None
         self.headers: dict[str, str] = {}
-        """Those that say what to do after a refusal."""
-        self.failure: Failure | None = None
+        self.trouble: tuple[FailureKind, str] | None = None
         self.connected_ns: int | None = None
         self.written_ns: int | None = None
         self.headers_ns: int | None = None
         self.wall_start = datetime.now(UTC).isoformat(timespec="milliseconds")
         self.start_ns = self.end_ns = self._tick_ns = self._progress_ns = perf_counter_ns()
         self._on_chunk = on_chunk
+        self._bodies: list[bytes] = []
+        # The parser's own call for each piece of the body: C calls C.
+        self.on_body = self._bodies.append
+        self._looked = 0
         self._line_head = b""
         self._is_framed = False
-        self._unsent: bytes | memoryview = b""
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
-        self._transport: asyncio.Transport | None = None
+        self._wire: Wire | None = None
 
-    async def run(self, origin: Origin, head: bytes, body: bytes) -> None:
+    async def run(self, origin: Origin, head: Bytes, body: Bytes) -> None:
         try:
             call = await dial(origin, head, body)
             self._note_call(call)
-            await self._attach(call, origin)
+            self._wire = await attach(call, origin, self)
+            self._watch_patience()
         except TimeoutError:
             self._end("unreachable", f"Connection timeout to host {origin.url}")
         except OSError as error:
-            reason = error.strerror or str(error)
+            reason = CURES.get(error.errno or 0) or error.strerror or str(error)
             self._end(
                 "unreachable", f"Cannot connect to host {origin.host}:{origin.port}: {reason}"
             )
         await self._over
 
+    def taken(self) -> Take:
+        return Take(
+            wall_start=self.wall_start,
+            start_ns=self.start_ns,
+            connected_ns=self.connected_ns,
+            written_ns=self.written_ns,
+            headers_ns=self.headers_ns,
+            end_ns=self.end_ns,
+            status=self.status,
+            headers=self.headers,
+            trouble=self.trouble,
+            chunks=self.chunks,
+        )
+
     def close(self) -> None:
         """Let go of the connection, also when nobody waits for the answer any more."""
         if self._timer:
             self._timer.cancel()
-        if self._transport:
-            self._transport.abort()
-        self._timer = self._transport = None
+        if self._wire:
+            self._wire.close()
+        # The parser knows us: without it, we are no cycle and need no garbage collection.
+        self._timer = self._wire = self._parser = None
 
     # --- the request ------------------------------------------------------------------------
 
     def _note_call(self, call: Call) -> None:
         self.start_ns = self._progress_ns = call.start_ns
         self.connected_ns = call.connected_ns
-        self._unsent = call.unsent
         if not call.unsent:
             self.written_ns = call.sent_ns
 
-    async def _attach(self, call: Call, origin: Origin) -> None:
-        try:
-            await self._loop.create_connection(
-                lambda: self,
-                sock=call.sock,
-                ssl=origin.tls,
-                server_hostname=origin.host if origin.tls else None,
-            )
-        except BaseException:
-            call.sock.close()
-            raise
+    def handshaken(self, t_ns: int) -> None:
+        self.connected_ns = t_ns
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        if transport.get_extra_info("ssl_object"):
-            self.connected_ns = perf_counter_ns()
-        self._watch_patience()
-        if self.written_ns is None:
-            # Without a buffer of its own, the transport resumes us when the kernel has it all.
-            self._transport.set_write_buffer_limits(high=0)
-            self._transport.write(self._unsent)
-            self._unsent = b""
-            if not self._transport.get_write_buffer_size():
-                self.resume_writing()
-
-    def resume_writing(self) -> None:
-        self.written_ns = self.written_ns or perf_counter_ns()
+    def written(self, t_ns: int) -> None:
+        self.written_ns = t_ns
 
     # --- the answer -------------------------------------------------------------------------
 
-    def data_received(self, data: bytes) -> None:
-        self._tick_ns = perf_counter_ns()
+    def received(self, t_ns: int, data: Bytes) -> None:
+        if self._parser is None:
+            return
+        self._tick_ns = t_ns
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             self._end("disconnected", f"the answer is not HTTP: {error}")
+        bodies = self._bodies
+        if bodies:
+            self.chunks.append((t_ns, bodies[0] if len(bodies) == 1 else b"".join(bodies)))
+            bodies.clear()
+            if not self.events_seen or self._on_chunk:
+                self._look()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         key = name.decode("latin-1").lower()
@@ -148,68 +158,70 @@ class Stream(asyncio.Protocol):
         self._is_framed |= key in {"content-length", "transfer-encoding"}
 
     def on_headers_complete(self) -> None:
-        status = self._parser.get_status_code()
+        status = self._parser.get_status_code() if self._parser else 0
         if status >= _INTERIM:
             self.status = status
             self.headers_ns = self._tick_ns
-
-    def on_body(self, body: bytes) -> None:
-        self.chunks.append((self._tick_ns, body))
-        if not self._completes_event(body):
-            return  # a keep-alive comment is no progress
-        self._progress_ns = self._tick_ns
-        self.events_seen += 1
-        if self.events_seen == 1:
-            self._watch_patience()
-        if self._on_chunk:
-            self._on_chunk(self.events_seen)
-
-    def _completes_event(self, body: bytes) -> bool:
-        if not self._line_head and body.startswith(EVENT) and body.endswith(b"\n"):
-            return True  # as nearly all are
-        *lines, open_line = (self._line_head + body).split(b"\n")
-        self._line_head = open_line[: len(EVENT)]
-        return any(line.startswith(EVENT) for line in lines)
 
     def on_message_complete(self) -> None:
         if self.status is not None:
             self._end()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._tick_ns = perf_counter_ns()
-        if exc is None and self.status is not None and not self._is_framed:
+    def lost(self, error: Exception | None) -> None:
+        self._tick_ns = max(self._tick_ns, perf_counter_ns())
+        if error is None and self.status is not None and not self._is_framed:
             self._end()  # an answer without a length ends with its connection
-        elif exc is not None:
-            self._end("disconnected", f"{type(exc).__name__}: {exc}")
+        elif error is not None:
+            self._end("disconnected", f"{type(error).__name__}: {error}")
         else:
             part = "in the middle of the answer" if self.status else "without an answer"
             self._end("disconnected", f"the server closed the connection {part}")
 
-    # --- the end ----------------------------------------------------------------------------
+    # --- progress: looked for as seldom as will do --------------------------------------------
+
+    def _look(self) -> None:
+        """What has come since the last look: a keep-alive comment is no progress."""
+        for t_ns, chunk in self.chunks[self._looked :]:
+            if self._completes_event(chunk):
+                self._progress_ns = t_ns
+                self.events_seen += 1
+                if self.events_seen == 1:
+                    self._watch_patience()
+                if self._on_chunk:
+                    self._on_chunk(self.events_seen)
+        self._looked = len(self.chunks)
+
+    def _completes_event(self, chunk: bytes) -> bool:
+        if not self._line_head and chunk.startswith(EVENT) and chunk.endswith(b"\n"):
+            return True  # as nearly all are
+        *lines, open_line = (self._line_head + chunk).split(b"\n")
+        self._line_head = open_line[: len(EVENT)]
+        return any(line.startswith(EVENT) for line in lines)
+
+    def _run_out(self) -> None:
+        self._look()
+        self._watch_patience()
 
     def _watch_patience(self) -> None:
         """One timer, set anew only when it runs out: nothing to do for each chunk."""
+        if self._over.done():
+            return
         if self._timer:
             self._timer.cancel()
-        allowed_s = self.patience.between_tokens_s if self.events_seen else self._first_s
+        first_s, between_s = self.patience
+        allowed_s = between_s if self.events_seen else first_s
         left_s = allowed_s - (perf_counter_ns() - self._progress_ns) * _NS
         if left_s > 0:
-            self._timer = self._loop.call_later(left_s, self._watch_patience)
+            self._timer = self._loop.call_later(left_s, self._run_out)
         elif self.events_seen:
-            self._end(
-                "stalled",
-                f"no further chunk within {allowed_s:g} s after {self.events_seen} chunks",
-            )
+            seen = self.events_seen
+            self._end("stalled", f"no further chunk within {allowed_s:g} s after {seen} chunks")
         else:
             self._end("timeout", f"no first token within {allowed_s:g} s")
-
-    @property
-    def _first_s(self) -> float:
-        return self.patience.first_token_s
 
     def _end(self, kind: FailureKind | None = None, message: str = "") -> None:
         if self._over.done():
             return
         self.end_ns = max(self._tick_ns, self.start_ns) if kind is None else perf_counter_ns()
-        self.failure = Failure(kind=kind, message=message) if kind else None
+        self.trouble = (kind, message) if kind else None
         self._over.set_result(None)

@@ -6,48 +6,22 @@ agree afterwards, or the trial is not a pass.
 
 from __future__ import annotations
 
-import hashlib
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
 
 from leadline.errors import SpecError
 from leadline.prompts.corpus import Corpus
 from leadline.prompts.needles import draw_needles, question
+from leadline.prompts.prompt import Prompt
 from leadline.prompts.tokenizer import Encode
 from leadline.records import Needle
 from leadline.units import show_tokens
+
+__all__ = ["CHARS_PER_TOKEN", "Prompt", "build_prompt"]
 
 # Characters fetched per missing token; English text has 3.5 to 5 in every common vocabulary.
 CHARS_PER_TOKEN = 5
 
 _LONGEST_LINE = 2000
-
-
-@dataclass(frozen=True, eq=False)
-class Prompt:
-    ids: Sequence[int] | NDArray[np.uint32]
-    corpus_start: int
-    needles: tuple[Needle, ...]
-    text: str | None = None
-    """Set where the prompt travels as text; ``ids`` then are what it encodes to."""
-
-    @property
-    def ids_sha256(self) -> str:
-        """Hash of the ids as 32-bit little-endian integers."""
-        return hashlib.sha256(np.ascontiguousarray(self.ids, dtype="<u4").data).hexdigest()
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Prompt) and self._identity() == other._identity()
-
-    def __hash__(self) -> int:
-        return hash(self._identity())
-
-    def _identity(self) -> tuple[object, ...]:
-        return self.ids_sha256, self.corpus_start, self.needles, self.text
 
 
 async def build_prompt(

@@ -1,11 +1,11 @@
-# ruff: noqa: INP001 - a script, not a package
 """A server of known truth: sends tokens when they are due and logs when each one really left.
 
 One process on one core, awake all the time, so that its own timing is exact to microseconds. A
 request's arrival is the kernel's time stamp of its last byte, not the time at which Python came to
-read it. The log, written at SIGTERM, has one line for each stream: its number, which is also the
-text of its first token, the arrival, and the send time of every token, all in the nanoseconds of
-``time.perf_counter_ns``, which all processes of a machine share.
+read it. The log, written at SIGTERM or when standard input ends (``--attached``), has one line for
+each stream: its number, which is also the text of its first token, the arrival, and of every token
+the time before it was sent and the time after, all in the nanoseconds of ``time.perf_counter_ns``,
+which all processes of a machine share.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class Stream:
         self.unsent = b""
         self.arrived_ns = 0
         self.sent_ns = array("q")
+        self.gone_ns = array("q")
 
 
 class Server:
@@ -54,6 +55,8 @@ class Server:
         self.listener.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         self.listener.setblocking(False)
         self.poll.register(self.listener, select.EPOLLIN)
+        if options.attached:
+            self.poll.register(0, select.EPOLLIN | select.EPOLLHUP)
         self.streams: dict[int, Stream] = {}
         self.due: list[tuple[int, int, Stream]] = []
         self.ended: list[Stream] = []
@@ -81,6 +84,9 @@ class Server:
     def _take(self, fd: int) -> None:
         if fd == self.listener.fileno():
             self._accept()
+            return
+        if fd == 0:
+            self.is_stopping = not os.read(0, 1)
             return
         stream = self.streams[fd]
         if stream.arrived_ns:
@@ -138,6 +144,8 @@ class Server:
         heapq.heappush(self.due, (due_ns, stream.number, stream))
 
     def _send_token(self, stream: Stream, due_ns: int) -> None:
+        if stream.sock.fileno() not in self.streams:
+            return  # ended by its client
         n = len(stream.sent_ns)
         piece = self.pieces[n] if n else _first(stream, self.pieces[0])
         stream.sent_ns.append(time.perf_counter_ns())
@@ -146,6 +154,7 @@ class Server:
         except OSError:  # the client is gone
             self._end(stream)
             return
+        stream.gone_ns.append(time.perf_counter_ns())
         if n + 1 < len(self.pieces):
             heapq.heappush(self.due, (due_ns + self.itl_ns, stream.number, stream))
         else:
@@ -181,6 +190,7 @@ class Server:
                     "stream": stream.number,
                     "arrived_ns": stream.arrived_ns,
                     "sent_ns": list(stream.sent_ns),
+                    "gone_ns": list(stream.gone_ns),
                 }
                 file.write(json.dumps(line) + "\n")
 
@@ -241,6 +251,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--core", type=int, help="run on this core only")
+    parser.add_argument("--attached", action="store_true", help="end with standard input")
     parser.add_argument("--realtime", action="store_true", help="SCHED_FIFO, as root")
     parser.add_argument("--mode", choices=["paced", "lockstep", "flood"], default="lockstep")
     parser.add_argument("--ttft-ms", type=float, default=200)

@@ -1,0 +1,39 @@
+"""A prompt, ready to be sent. Importing this costs nothing: numbers are crunched when asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from leadline.records import Needle
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    ids: Sequence[int] | NDArray[np.uint32]
+    corpus_start: int
+    needles: tuple[Needle, ...]
+    text: str | None = None
+    """Set where the prompt travels as text; ``ids`` then are what it encodes to."""
+
+    @property
+    def ids_sha256(self) -> str:
+        """Hash of the ids as 32-bit little-endian integers."""
+        import numpy as np
+
+        return hashlib.sha256(np.ascontiguousarray(self.ids, dtype="<u4").data).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Prompt) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def _identity(self) -> tuple[object, ...]:
+        return self.ids_sha256, self.corpus_start, self.needles, self.text

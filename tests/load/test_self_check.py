@@ -1,0 +1,66 @@
+"""The client measures its own error against a server of known truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import uvloop
+
+from leadline.errors import LoadError
+from leadline.load.self_check import Line, check_instrument, compare, quantile, serving
+from leadline.records import Clock, Event, Exchange
+
+
+def test_a_closed_loop_is_checked_over_several_processes() -> None:
+    check = uvloop.run(check_instrument(users=4, output_tokens=5, itl_s=0.01, processes=2))
+    assert (check.requests, check.failures, check.processes) == (8, 0, 2)
+    assert check.output_tokens == 5
+    assert 0 < check.ttft_error_p50_s <= check.ttft_error_p99_s
+    assert check.events_per_s > 0
+
+
+def test_an_open_loop_is_checked_at_its_rate() -> None:
+    check = uvloop.run(check_instrument(rate=5, output_tokens=3, itl_s=0.005))
+    assert (check.requests, check.failures, check.processes) == (20, 0, 1)
+    assert check.rate == 5
+
+
+def exchange_of(*ticks: int) -> Exchange:
+    events = [Event(tick, "0" if not n else "x", n + 1) for n, tick in enumerate(ticks)]
+    clock = Clock(wall_start="", start_ns=1_000, end_ns=ticks[-1])
+    return Exchange(clock=clock, status=200, events=tuple(events), terminated=True)
+
+
+def test_an_error_is_what_the_client_adds() -> None:
+    line = Line(stream=0, arrived_ns=1_200, sent_ns=[5_000, 9_000], gone_ns=[5_010, 9_020])
+    errors = compare([exchange_of(5_100, 9_400)], {0: line})
+    ns = 1e-9
+    assert errors.ttft_s == pytest.approx([(4_100 - 3_800) * ns])
+    assert errors.e2e_s == pytest.approx([(8_400 - 7_800) * ns])
+    assert errors.itl_s == pytest.approx([300 * ns])
+    assert errors.truth_s == pytest.approx([10 * ns, 20 * ns])
+
+
+def test_a_server_whose_load_fails_ends_all_the_same() -> None:
+    truths = []
+
+    def fail() -> None:
+        with serving(ttft_s=0, itl_s=1, tokens=1) as (url, truth):
+            truths.append(truth)
+            raise ZeroDivisionError(url)
+
+    with pytest.raises(ZeroDivisionError, match=r"http://127\.0\.0\.1:\d+"):
+        fail()
+    assert truths == [{}]
+
+
+def test_a_server_that_does_not_start_is_told() -> None:
+    with (
+        pytest.raises(LoadError, match="did not start"),
+        serving("--port=70000", ttft_s=0, itl_s=1, tokens=1),
+    ):
+        pass
+
+
+def test_nothing_measured_is_no_number() -> None:
+    assert np.isnan(quantile(np.array([]), 99))
