@@ -7,18 +7,26 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
 from leadline.engines.engine import Engine, load_engine
 from leadline.journal import Run
+from leadline.metrics.load_verdict import LoadVerdict, judge_load
 from leadline.metrics.measures import Measures, measure
-from leadline.metrics.statistics import Proportion, Spread, spread, wilson
+from leadline.metrics.statistics import Proportion, Quantiles, Spread, spread, wilson
+from leadline.metrics.sweep import SweepStep, SweepVerdict, judge_sweep
 from leadline.prove.recall import EFFECTIVE_RECALL, found_needles
-from leadline.prove.structural import Proof, prove_edge, prove_over_limit, prove_trial
-from leadline.records import Finding, Record
-from leadline.spec import Campaign, Cell, Gate, parse_campaign
+from leadline.prove.structural import (
+    Proof,
+    prove_cold,
+    prove_edge,
+    prove_over_limit,
+    prove_trial,
+)
+from leadline.records import Finding, Record, Strain
+from leadline.spec import Campaign, Cell, Gate, Load, parse_campaign
 
 Status = Literal["pass", "fail", "infeasible", "inconclusive", "skipped"]
 
@@ -67,6 +75,7 @@ class CellVerdict(_Result):
     reason: str = ""
     trials: tuple[Trial, ...] = ()
     repeats: int
+    is_load: bool = False
     predicted_ttft_s: dict[str, float] | None = None
     """Made before the cell ran: low, expected, high."""
     gates: tuple[GateResult, ...] = ()
@@ -76,6 +85,16 @@ class CellVerdict(_Result):
     e2e_s: Spread | None = None
     prefill_tokens_per_s: Spread | None = None
     decode_tokens_per_s: Spread | None = None
+    load: LoadVerdict | None = None
+    """Of a cell with a load; of a sweep, its largest step that passed, else its smallest."""
+    sweep: SweepVerdict | None = None
+
+    @property
+    def is_trouble(self) -> bool:
+        """It failed by machinery; a load did if nothing at all was answered."""
+        if self.is_load:
+            return self.status == "fail" and not (self.load and self.load.answered)
+        return self.status == "fail" and self.cause in INFRASTRUCTURE
 
     @property
     def sound(self) -> bool:
@@ -96,6 +115,8 @@ class DeploymentVerdict(_Result):
     """Longest prompt up to which every tested length is structurally sound."""
     effective_tokens: int | None
     """Longest prompt up to which the model's recall stays at 85.6 % or above (RULER)."""
+    lengths_tested: bool
+    """Any length was tried alone; loads prove none."""
     recall_tested: bool
     """Any needle was asked for; without one there is nothing to say of the model."""
 
@@ -118,7 +139,7 @@ class RunVerdict(_Result):
     @property
     def exit_code(self) -> int:
         """0 all passed; 2 if machinery failed; 1 if anything else did not qualify."""
-        if any(c.status == "fail" and c.cause in INFRASTRUCTURE for c in self.cells):
+        if any(cell.is_trouble for cell in self.cells):
             return 2
         limits = [proof.outcome for item in self.deployments for proof in item.limits]
         if all(c.status == "pass" for c in self.cells) and "fail" not in limits:
@@ -144,6 +165,16 @@ def judge_run(run: Run) -> RunVerdict:
         findings=tuple(facts.findings),
         warnings=tuple(facts.warnings()),
     )
+
+
+class _LoadFacts(NamedTuple):
+    load: Load
+    requests: int
+    records: list[Record]
+    strain: Strain | None
+
+    def judge(self) -> LoadVerdict:
+        return judge_load(self.records, self.load, self.requests, self.strain)
 
 
 class _Facts:
@@ -172,6 +203,30 @@ class _Facts:
         ready = self.last("deployment_ready", deployment=deployment)
         return load_engine(ready.get("engine", "openai"))
 
+    def loads(self, cell: str) -> list[_LoadFacts]:
+        """Every load of the cell's last attempt, in order."""
+        started = self.named("load_started", cell=cell)
+        last = [line for line in started if line["attempt"] == started[-1]["attempt"]]
+        return [self._load(cell, line) for line in last]
+
+    def _load(self, cell: str, started: dict[str, Any]) -> _LoadFacts:
+        place = (started["attempt"], started["step"])
+        ends = self.named("load_ended", cell=cell)
+        ended = [line for line in ends if (line["attempt"], line["step"]) == place]
+        records = [
+            record
+            for record in self.records
+            if record.cell == cell
+            and record.purpose == "load"
+            and (record.attempt, record.step) == place
+        ]
+        return _LoadFacts(
+            load=Load.model_validate(started["load"]),
+            requests=started["requests"],
+            records=records,
+            strain=Strain.model_validate(ended[-1]["strain"]) if ended else None,
+        )
+
     def finding(self, cell: Cell) -> Finding | None:
         own = [f for f in self.findings if f.cell == cell.key]
         shared = [f for f in self.findings if not f.cell and f.deployment == cell.deployment]
@@ -183,6 +238,8 @@ class _Facts:
 
 
 def _judge_cell(cell: Cell, campaign: Campaign, facts: _Facts) -> CellVerdict:
+    if cell.is_load:
+        return _judge_load_cell(cell, campaign, facts)
     engine = facts.engine(cell.deployment)
     trials = tuple(
         _judge_trial(record, engine, cold=cell.workload.cold) for record in facts.trials(cell.key)
@@ -290,6 +347,99 @@ def _gated(verdict: CellVerdict) -> _Conclusion | None:
     return None
 
 
+# --- loads ----------------------------------------------------------------------------------
+
+
+def _judge_load_cell(cell: Cell, campaign: Campaign, facts: _Facts) -> CellVerdict:
+    """Of a sweep, status and gates are those of its largest load that passed."""
+    loads = facts.loads(cell.key)
+    judged = [load.judge() for load in loads]
+    sweep = _judge_sweep(cell, judged)
+    load = sweep.chosen if sweep else next(iter(judged), None)
+    asked = cell.workload.longest_input
+    verdict = CellVerdict(
+        cell=cell.key,
+        deployment=cell.deployment,
+        input_tokens=asked if isinstance(asked, int) else None,
+        status="skipped",
+        repeats=1,
+        is_load=True,
+        ttft_s=_range(load.ttft_s if load else None),
+        tpot_s=_range(load.tpot_s if load else None),
+        e2e_s=_range(load.e2e_s if load else None),
+        load=load,
+        sweep=sweep,
+    )
+    gated = verdict.model_copy(update={"gates": _check_gates(verdict, campaign)})
+    records = [record for load in loads for record in load.records]
+    status, cause, reason = _conclude_load(cell, gated, records, facts)
+    return gated.model_copy(update={"status": status, "cause": cause, "reason": reason})
+
+
+def _judge_sweep(cell: Cell, judged: list[LoadVerdict]) -> SweepVerdict | None:
+    spec = cell.workload.load.sweep if cell.workload.load else None
+    if spec is None or not judged:
+        return None
+    levels = [getattr(load.load, spec.unit) for load in judged]
+    steps = [SweepStep(level=n, load=load) for n, load in zip(levels, judged, strict=True)]
+    return judge_sweep(spec, steps)
+
+
+def _range(found: Quantiles | None) -> Spread | None:
+    if found is None:
+        return None
+    return Spread(n=found.n, median=found.p50, low=found.low, high=found.high)
+
+
+def _conclude_load(
+    cell: Cell, verdict: CellVerdict, records: list[Record], facts: _Facts
+) -> _Conclusion:
+    if ruled_out := facts.last("cell_infeasible", cell=cell.key):
+        return "infeasible", str(ruled_out.get("cause", "plan")), str(ruled_out["reason"])
+    if verdict.load is None:
+        return _failure(cell, verdict, facts) or _incomplete(verdict) or ("skipped", "not-run", "")
+    return (
+        _unanswered(cell, verdict, facts)
+        or _warm(cell, records, facts.engine(cell.deployment))
+        or _gated(verdict)
+        or ("pass", "", "")
+    )
+
+
+def _unanswered(cell: Cell, verdict: CellVerdict, facts: _Facts) -> _Conclusion | None:
+    load, sweep = verdict.load, verdict.sweep
+    assert load is not None  # noqa: S101
+    if sweep and sweep.steps[-1].load.strain is None:
+        return "inconclusive", "interrupted", "the sweep was interrupted"
+    if sweep and sweep.largest is not None:
+        return None  # what larger steps did is the result, not a failure
+    if load.status == "inconclusive":
+        cause = "interrupted" if load.strain is None else "client-bound"
+        return "inconclusive", cause, load.reason
+    if load.status == "fail":
+        finding = facts.finding(cell)
+        cause = finding.cause if finding else next(iter(load.failures))
+        return "fail", cause, load.reason
+    if sweep:
+        return "fail", "goals", f"not even the smallest load is within the goals: {load.load}"
+    return None
+
+
+def _warm(cell: Cell, records: list[Record], engine: Engine) -> _Conclusion | None:
+    if not cell.workload.cold or cell.workload.shared_prefix:
+        return None
+    answered = [record for record in records if record.exchange.failure is None]
+    proofs = [prove_cold(record, engine) for record in answered]
+    warm = [proof.observed for proof in proofs if proof.outcome == "fail"]
+    if not warm:
+        return None
+    return (
+        "inconclusive",
+        "warm-cache",
+        f"the cache answered in {len(warm)} of {len(answered)} requests, first: {warm[0]}",
+    )
+
+
 # --- gates ----------------------------------------------------------------------------------
 
 _OPERATORS = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
@@ -297,12 +447,15 @@ _OPERATORS = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": opera
 
 def _check_gates(verdict: CellVerdict, campaign: Campaign) -> tuple[GateResult, ...]:
     """Times are gated by their worst trial, recall by its share of all needles."""
-    values = {
+    values: dict[str, float | None] = {
         "recall": verdict.recall.share if verdict.recall else None,
         "ttft_s": verdict.ttft_s.high if verdict.ttft_s else None,
         "tpot_s": verdict.tpot_s.high if verdict.tpot_s else None,
         "e2e_s": verdict.e2e_s.high if verdict.e2e_s else None,
     }
+    if verdict.load:
+        values = {**values, "within_goals": verdict.load.good_share}
+        del values["recall"]
     predicted = (verdict.predicted_ttft_s or {}).get("expected")
     gates = [(name, getattr(campaign.gates, name)) for name in values]
     return tuple(
@@ -324,7 +477,7 @@ def _check_gate(name: str, gate: Gate, value: float | None, plan: float | None) 
 
 
 def _judge_deployment(key: str, cells: tuple[CellVerdict, ...], facts: _Facts) -> DeploymentVerdict:
-    own = [cell for cell in cells if cell.deployment == key]
+    own = [cell for cell in cells if cell.deployment == key and not cell.is_load]
     ready = facts.last("deployment_ready", deployment=key)
     return DeploymentVerdict(
         key=key,
@@ -339,6 +492,7 @@ def _judge_deployment(key: str, cells: tuple[CellVerdict, ...], facts: _Facts) -
             [cell for cell in own if cell.recall],
             lambda cell: cell.recall is not None and cell.recall.share >= EFFECTIVE_RECALL,
         ),
+        lengths_tested=bool(own),
         recall_tested=any(cell.recall for cell in own),
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from leadline.campaign.deployment import DeploymentRun
+from leadline.campaign.draw import require_load
 from leadline.campaign.environment import describe_environment, describe_file
 from leadline.campaign.planning import plan_local
 from leadline.campaign.serving import plan_launch, require_endpoint
@@ -52,6 +53,8 @@ def _check(campaign: Campaign) -> dict[str | tuple[str, ...], Corpus]:
             require_endpoint(deployment, deployment.target)
         else:
             plan_launch(deployment, port=1)
+    for cell in campaign.cells():
+        require_load(cell)
     references = {cell.workload.corpus for cell in campaign.cells()} | {campaign.workload.corpus}
     return {reference: load_corpus(reference) for reference in references}
 

@@ -55,12 +55,17 @@ class Work:
                     self.settled.add(record.cell)
             if record.purpose == "over_limit":
                 self.settled.add(record.cell)
-            self.learn(record)
+            if not record.purpose.startswith("load"):  # its time was not its own
+                self.learn(record)
         for event in run.events():
-            if event["event"] in ("cell_failed", "cell_infeasible"):
+            if event["event"] in ("cell_failed", "cell_infeasible", "cell_loaded"):
                 self.settled.add(event["cell"])
             if event["event"] == "deployment_starting":
                 self.attempts[event["deployment"]] = event["attempt"]
+
+    def warn(self, deployment: str, text: str) -> None:
+        """What whoever reads the report should know, once."""
+        self.journal.event("warning", deployment=deployment, text=text)
 
     def learn(self, record: Record) -> None:
         """Let the deployment's time model know an answered request."""
@@ -73,10 +78,10 @@ class Work:
         return self.models.setdefault(deployment, PrefillModel())
 
     def owed_trials(self, cell: Cell) -> list[int]:
-        """Numbers of the trials still to be made; none for a settled cell."""
+        """Numbers of the trials still to be made; none for a settled cell, one for a load."""
         if cell.key in self.settled:
             return []
-        trials = range(1, cell.workload.repeats + 1)
+        trials = range(1, 2 if cell.is_load else cell.workload.repeats + 1)
         return [trial for trial in trials if (cell.key, trial) not in self.done]
 
     def fail(self, finding: Finding) -> None:

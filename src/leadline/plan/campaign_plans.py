@@ -75,8 +75,8 @@ def plan_cell(campaign: Campaign, cell: Cell, probes: Probes = ()) -> Plan:
         str(deployment.engine),
         settings=deployment.settings,
         env=deployment.env,
-        input_tokens=workload.input_tokens,
-        output_tokens=workload.output_tokens,
+        input_tokens=workload.longest_input,
+        output_tokens=workload.longest_output,
         probes=probes,
     )
 

@@ -24,7 +24,8 @@ EncodeNow = Callable[[str], list[int]]
 
 # How far around the random place, in tokens, a start is looked for whose end is a cut too.
 _LAST = (1 << 32) - 1
-_REACHES_TOKENS = (1 << 10, 1 << 16, _LAST)
+REACH_TOKENS = 1 << 10
+_REACHES_TOKENS = (REACH_TOKENS, 1 << 16, _LAST)
 # Cuts on each side of a joint that are encoded again.
 _WINDOW_CUTS = 32
 
@@ -95,9 +96,17 @@ class Slice:
 
 
 def draw_slice(
-    corpus: TokenCorpus, encode: EncodeNow, tokens: int, seed: str, needles: int = 1
+    corpus: TokenCorpus,
+    encode: EncodeNow,
+    tokens: int,
+    seed: str,
+    needles: int = 1,
+    near: int | None = None,
 ) -> Slice:
     """A prompt of exactly ``tokens`` ids; everything random in it follows from ``seed``.
+
+    ``near``: a token of the corpus to start at, or up to ``REACH_TOKENS`` from it if that makes a
+    text of it; default: anywhere.
 
     Raises ``SpecError`` when the needles do not fit or the corpus is too short: text is never
     repeated to fill up.
@@ -109,7 +118,8 @@ def draw_slice(
     hay_tokens = room_for_hay(tokens, sum(len(item.ids) for item in added), needles)
     if hay_tokens > len(corpus.ids):
         raise corpus_too_short(corpus.facts["source"], len(corpus.ids), hay_tokens)
-    start = rng.randint(0, len(corpus.ids) - hay_tokens)
+    latest = len(corpus.ids) - hay_tokens
+    start = rng.randint(0, latest) if near is None else min(near, latest)
     cuts = _choose_cuts(corpus.cuts.tokens, start, hay_tokens, needles, rng)
     if cuts:
         bounds = [int(corpus.cuts.tokens[cut]) for cut in cuts]
