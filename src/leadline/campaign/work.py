@@ -46,6 +46,8 @@ class Work:
     token_corpora: dict[tuple[str, str], TokenCorpus] = field(default_factory=dict)
     """By the text's and the tokenizer's SHA-256."""
 
+    _warned: set[str] = field(default_factory=set)
+
     def recall(self, run: Run) -> None:
         """Take up what an earlier process has journaled."""
         for record in run.records():
@@ -65,7 +67,9 @@ class Work:
 
     def warn(self, deployment: str, text: str) -> None:
         """What whoever reads the report should know, once."""
-        self.journal.event("warning", deployment=deployment, text=text)
+        if text not in self._warned:
+            self._warned.add(text)
+            self.journal.event("warning", deployment=deployment, text=text)
 
     def learn(self, record: Record) -> None:
         """Let the deployment's time model know an answered request."""

@@ -39,16 +39,15 @@ def word_load(title: str, load: LoadVerdict) -> Words:
 
 def word_sweep(title: str, sweep: SweepVerdict) -> Words:
     """Every load that was measured, by rising load, and what that supports."""
-    unit = "users" if sweep.unit == "users" else "requests/s asked"
-    rates, times = ("requests/s", "output tok/s"), ("TTFT p50", "TTFT p99", "ITL p99")
-    columns = (unit, "answered", "good", *rates, *times, "")
+    unit = "users" if sweep.unit == "users" else "asked/s"
+    columns = (unit, "good", "tok/s", "TTFT p50", "TTFT p99", "ITL p99", "")
     rows = [_step(step, sweep) for step in sweep.steps]
     return Words(title, columns, rows, _STARTS, list(_sweep_lines(sweep)))
 
 
 def render_loads(cell: CellVerdict) -> RenderableType:
     """The whole of a cell with a load."""
-    parts: list[RenderableType] = []
+    parts: list[RenderableType] = [Text()]
     if cell.sweep:
         parts.append(_render(word_sweep(cell.cell, cell.sweep)))
     if cell.load:
@@ -117,21 +116,21 @@ def _lines(load: LoadVerdict) -> Iterator[tuple[str, str]]:
 
 def _step(step: SweepStep, sweep: SweepVerdict) -> tuple[str, ...]:
     load = step.load
-    marks = ["largest within the goals"] if step.level == sweep.largest else []
+    mark = "passes" if step.passes else "fails"
+    if load.status == "inconclusive":
+        mark = "inconclusive"
+    if step.level == sweep.largest:
+        mark = "largest"
     if step.level == sweep.saturated_at:
-        marks.append("saturated from here")
-    if not step.passes:
-        marks.append("inconclusive" if load.status == "inconclusive" else "not within the goals")
+        mark += ", saturated"
     return (
         f"{step.level:g}",
-        f"{load.answered} of {load.requests}",
-        f"{load.good_share:.0%}",
-        _rate(load.requests_per_s),
+        f"{load.good}/{load.requests}",
         _rate(load.output_tokens_per_s),
         show_seconds(load.ttft_s.p50) if load.ttft_s else _NOTHING,
         show_seconds(load.ttft_s.p99) if load.ttft_s else _NOTHING,
         show_seconds(load.itl_s.p99) if load.itl_s else _NOTHING,
-        ", ".join(marks),
+        mark,
     )
 
 
