@@ -11,8 +11,6 @@ from leadline.errors import SpecError
 from leadline.load import arrivals
 from leadline.spec import Cell, Distribution, Load, Lognormal, Uniform, Workload
 
-_REQUESTS = 100
-
 
 class Asked(NamedTuple):
     """One request of a load, before it has a prompt."""
@@ -42,7 +40,7 @@ def draw_requests(workload: Workload, load: Load, longest: int, seed: str) -> li
     if load.trace:
         lines = arrivals.read_trace(Path(load.trace))[: load.requests]
         return [Asked(line.input_tokens, line.output_tokens, line.at_s) for line in lines]
-    count = load.requests or _REQUESTS
+    count = load.count
     asked = longest if workload.input_tokens == "max" else workload.input_tokens
     inputs = draw_lengths(asked, count, f"{seed}/input")
     outputs = draw_lengths(workload.output_tokens, count, f"{seed}/output")

@@ -148,9 +148,31 @@ def check_options(verb: str, campaign: dict[str, Any]) -> Campaign:
         raise SpecError(_option_problems(error), cure=f"see leadline {verb} --help") from error
 
 
+# Where an option is not named like its place in the campaign.
+_OPTIONS = {
+    "users": "concurrency",
+    "share": "goal-share",
+    "ttft_s": "ttft-goal",
+    "itl_s": "itl-goal",
+    "e2e_s": "e2e-goal",
+    "load": "concurrency",
+}
+
+
 def _option_problems(error: ValidationError) -> str:
+    from leadline.spec.reading import path_in_file
+
     lines = []
     for problem in error.errors():
-        option = f"--{str(problem['loc'][-1]).replace('_', '-')}"
-        lines.append(f"{option}: {problem['msg'].removeprefix('Value error, ')}")
+        path = path_in_file(problem["loc"])
+        option = _option([part for part in path if isinstance(part, str)])
+        lines.append(f"--{option}: {problem['msg'].removeprefix('Value error, ')}")
     return "\n".join(lines)
+
+
+def _option(path: list[str]) -> str:
+    if "sweep" in path:
+        return "sweep"
+    lengths = [part for part in path if part in ("input_tokens", "output_tokens")]
+    name = (lengths or path or ["options"])[-1]
+    return _OPTIONS.get(name, name).replace("_", "-")

@@ -27,6 +27,14 @@ def draw_needles(rng: random.Random, count: int) -> list[Hidden]:
     return [Hidden(name, str(rng.randrange(10_000, 100_000))) for name in names]
 
 
+def answer_tokens(count: int) -> int:
+    """What an answer may need: a sentence before it, and each number, a token for each digit.
+
+    Fewer, and a chatty model is cut before its number, which looks like a lack of recall.
+    """
+    return 16 + 8 * count
+
+
 def question(hidden: list[Hidden]) -> str:
     """The end of the prompt; empty if nothing is hidden."""
     if not hidden:

@@ -11,6 +11,7 @@ from leadline.spec.frozen import Frozen, Positive
 Arrivals = Literal["poisson", "constant", "bursts", "ramp"]
 Users = Annotated[int, Field(ge=1, le=100_000)]
 
+_REQUESTS = 100
 DRIVERS = ("users", "rate", "trace", "sweep")
 
 
@@ -147,6 +148,11 @@ class Load(Frozen):
     @property
     def drivers(self) -> list[str]:
         return [name for name in DRIVERS if getattr(self, name) is not None]
+
+    @property
+    def count(self) -> int:
+        """Requests, unless a trace says."""
+        return self.requests or _REQUESTS
 
     @property
     def is_open(self) -> bool:

@@ -85,14 +85,14 @@ def _plain(node: Any) -> Any:
 def _spec_error(error: ValidationError, tree: Any, source: str) -> SpecError:
     messages = []
     for problem in error.errors():
-        path = _without_tags(problem["loc"])
+        path = path_in_file(problem["loc"])
         line = _line_of(tree, path)
         field = ".".join(str(part) for part in path) or "campaign"
         messages.append(f"{source}:{line}: {field}: {_problem(problem, path)}")
     return SpecError("\n".join(messages), cure="correct the named lines and run the command again")
 
 
-def _without_tags(loc: tuple[Any, ...]) -> list[Any]:
+def path_in_file(loc: tuple[Any, ...]) -> list[Any]:
     """The path as it stands in the file: pydantic adds the kind of a target or length after it."""
     return [
         part
