@@ -17,8 +17,8 @@ _OURS = {
     "model": "give model",
     "served_model_name": "the model is served under the last part of its name",
 }
-# No usage reports, and no rendezvous over the machine's public address.
-_ENV = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_HOST_IP": "127.0.0.1"}
+_LOCALHOST = "127.0.0.1"
+_NO_USAGE_REPORTS = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 # Log lines of 0.12.0 and 0.32.0, in the order of a start.
 _PHASES = (
     ("Resolved architecture", "reading the model's config"),
@@ -41,14 +41,20 @@ def _launch(request: LaunchRequest) -> Launch:
             request.executable or "vllm",
             *("serve", request.model),
             *("--served-model-name", served),
-            *("--host", "127.0.0.1", "--port", str(request.port)),
+            *("--host", request.host, "--port", str(request.port)),
             *options,
         ),
         port=request.port,
         served_model=served,
-        env={**_ENV, **request.env},
+        env={**_env(request), **request.env},
         phases=_PHASES,
     )
+
+
+def _env(request: LaunchRequest) -> dict[str, str]:
+    """On this machine, no rendezvous over its public address."""
+    local = {"VLLM_HOST_IP": _LOCALHOST} if request.host == _LOCALHOST else {}
+    return _NO_USAGE_REPORTS | local
 
 
 def _exact_window(settings: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A campaign file as frozen models: read strictly, every error with its line and its cure."""
 
 from leadline.spec.campaign import Campaign, Cell, Deployment
-from leadline.spec.frozen import MAX, NAME, Frozen, Name, Scalar, TokenCount
+from leadline.spec.frozen import MAX, NAME, Frozen, Name, TokenCount
 from leadline.spec.gates import Gate, Gates, Timeouts
 from leadline.spec.lengths import Distribution, Lognormal, Uniform, longest
 from leadline.spec.load import Arrivals, Goals, Levels, Load, RateRange, Sweep, UserRange
@@ -37,7 +37,6 @@ __all__ = [
     "ProcessTarget",
     "PromptForm",
     "RateRange",
-    "Scalar",
     "SharedPrefix",
     "Sweep",
     "Target",

@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
-from leadline.spec.frozen import Frozen, Name, Scalar, nearest
+from leadline.spec.frozen import Frozen, Name, nearest
 from leadline.spec.gates import Gates, Timeouts
 from leadline.spec.lengths import show_length
 from leadline.spec.matrix import Axis, change_workload, points
@@ -23,7 +23,7 @@ class Deployment(Frozen):
     """``llamacpp``, ``vllm==0.12.0``, …; an endpoint may leave it out: then it is asked."""
     target: Target = ProcessTarget()
     model: str | None = None
-    settings: Mapping[str, Scalar] = {}
+    settings: Mapping[str, JsonValue] = {}
     """The engine's own arguments, under the engine's own names."""
     env: Mapping[str, str] = {}
     extends: str | None = None

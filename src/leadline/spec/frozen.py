@@ -10,7 +10,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from leadline.units import parse_tokens
 
-Scalar = bool | int | float | str
 MAX = "max"
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
