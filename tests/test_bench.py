@@ -352,3 +352,19 @@ def test_a_sweep_that_cannot_be_meant_is_wrong_use(
     sweep: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "cure:" in bench(server(), capsys, "--sweep", sweep, code=3)["stderr"]
+
+
+# --- beside loads ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("room", "warned"), [("23", True), ("24", False)])
+def test_an_answer_too_short_for_its_passkey_is_warned_of(
+    room: str, warned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake = Echoing()
+    argv = ["prove", "--model", "tiny", "--corpus", "sea.txt", "--input-tokens", "900", "--json"]
+    fake.routes["/tokenize"] = Answer({"tokens": list(range(300))})
+    with serving_apart(fake), pytest.raises(SystemExit):
+        main([*argv, "--output-tokens", room, "--no-limit-probes", "--url", fake.url])
+    warnings = json.loads(capsys.readouterr().out)["warnings"]
+    assert any("before its passkey" in text for text in warnings) == warned

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from math import exp, log
 from pathlib import Path
+from statistics import NormalDist
 from typing import NamedTuple
 
 from leadline.errors import SpecError
@@ -79,9 +81,11 @@ def _uniform(length: Uniform, rng: random.Random) -> Iterator[int]:
 
 
 def _lognormal(length: Lognormal, rng: random.Random) -> Iterator[int]:
-    """Lengths outside the limits are drawn again: the tail is cut, not heaped up at its end."""
+    """The tail is cut, not heaped up at its end: drawn from what lies between the limits."""
     shape = length.lognormal
+    normal = NormalDist(log(shape.median), shape.sigma)
+    low, high = normal.cdf(log(shape.low)), normal.cdf(log(shape.high))
     while True:
-        drawn = round(shape.median * rng.lognormvariate(0, shape.sigma))
-        if shape.low <= drawn <= shape.high:
-            yield drawn
+        share = rng.uniform(low, high)
+        drawn = exp(normal.inv_cdf(share)) if 0 < share < 1 else shape.median
+        yield min(max(round(drawn), shape.low), shape.high)

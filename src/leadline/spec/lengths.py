@@ -39,7 +39,7 @@ class LognormalShape(Frozen):
     """
     low: TokenCount
     high: TokenCount
-    """Lengths outside are drawn again."""
+    """No length outside is drawn, and none piles up at the limits."""
 
     @model_validator(mode="after")
     def _in_order(self) -> LognormalShape:

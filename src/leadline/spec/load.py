@@ -19,9 +19,11 @@ class Goals(Frozen):
     """A request is good if it is answered within all of these; goodput counts the good ones."""
 
     ttft_s: Positive | None = None
+    """Seconds to the first token."""
     itl_s: Positive | None = None
     """For 99 % of the request's own gaps between tokens."""
     e2e_s: Positive | None = None
+    """Seconds to the last token."""
     share: Annotated[float, Field(gt=0, le=1)] = 0.99
     """Of all requests sent: a sweep's step passes if at least so many are good."""
 
@@ -74,24 +76,21 @@ _UserSteps = Annotated[tuple[Users, ...], Field(min_length=1), AfterValidator(_s
 _RateSteps = Annotated[tuple[Positive, ...], Field(min_length=1), AfterValidator(_several)]
 
 
+_UserLevels = Annotated[
+    Annotated[_UserSteps, Tag("list")] | Annotated[UserRange, Tag("range")], Discriminator(_form)
+]
+_RateLevels = Annotated[
+    Annotated[_RateSteps, Tag("list")] | Annotated[RateRange, Tag("range")], Discriminator(_form)
+]
+
+
 class Sweep(Frozen):
     """One load after another on the same server, to find how much it can take."""
 
-    users: (
-        Annotated[
-            Annotated[_UserSteps, Tag("list")] | Annotated[UserRange, Tag("range")],
-            Discriminator(_form),
-        ]
-        | None
-    ) = None
-    """A list: exactly these. ``{low: 1, high: 64}``: searched."""
-    rate: (
-        Annotated[
-            Annotated[_RateSteps, Tag("list")] | Annotated[RateRange, Tag("range")],
-            Discriminator(_form),
-        ]
-        | None
-    ) = None
+    users: _UserLevels | None = None
+    """A list: exactly these. ``{low: 1, high: 64}``: doubled, then bisected."""
+    rate: _RateLevels | None = None
+    """Requests per second, in the same forms."""
 
     @model_validator(mode="after")
     def _one(self) -> Sweep:
@@ -129,6 +128,7 @@ class Load(Frozen):
     trace: str | None = None
     """A recorded day as JSON lines: timestamp (ms), input_length, output_length."""
     sweep: Sweep | None = None
+    """Several loads, to find the largest within the goals."""
     requests: Annotated[int, Field(ge=1)] | None = None
     """Default: 100, or the whole trace; of a sweep, for each step."""
     warmup: Annotated[int, Field(ge=0)] | None = None
