@@ -63,10 +63,6 @@ class Campaign(Frozen):
     timeouts: Timeouts = Timeouts()
     gates: Gates = Gates()
 
-    @property
-    def has_loads(self) -> bool:
-        return any(cell.is_load for cell in self.cells())
-
     @model_validator(mode="after")
     def _resolves(self) -> Campaign:
         for name in self.deployments:

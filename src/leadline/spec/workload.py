@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from leadline.spec.frozen import Frozen, TokenCount
-from leadline.spec.lengths import Distribution, InputLength, OutputLength, longest
+from leadline.spec.lengths import InputLength, OutputLength, longest
 from leadline.spec.load import Load
 
 PromptForm = Literal["ids", "text", "chat"]
@@ -83,6 +83,3 @@ class Workload(Frozen):
         if self.load.trace and {"input_tokens", "output_tokens"} & self.model_fields_set:
             return "load.trace: the trace gives the lengths; leave input_tokens and output_tokens"
         return None
-
-
-__all__ = ["Distribution", "PromptForm", "SharedPrefix", "Workload"]

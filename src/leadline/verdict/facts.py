@@ -78,4 +78,4 @@ class Facts:
         return found[-1] if found else None
 
     def warnings(self) -> list[str]:
-        return [str(line["text"]) for line in self.named("warning")]
+        return list(dict.fromkeys(str(line["text"]) for line in self.named("warning")))
