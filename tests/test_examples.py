@@ -12,11 +12,11 @@ from leadline.spec import read_campaign
 
 ROOT = Path(__file__).parents[1] / "examples"
 EXAMPLES = [
-    "scout/50-concurrent.yaml",
-    "scout/variable-context.yaml",
-    "small/concurrent.yaml",
-    "small/sweep.yaml",
-    "small/variable-context.yaml",
+    "scout-50-concurrent.yaml",
+    "scout-variable-context.yaml",
+    "small-concurrent.yaml",
+    "small-sweep.yaml",
+    "small-variable-context.yaml",
 ]
 
 
@@ -30,7 +30,7 @@ def test_every_cell_of_an_example_is_a_load_that_fits(name: str) -> None:
 
 
 def test_fifty_concurrent_requests_fit_at_once() -> None:
-    plans = plan_campaign(read_campaign(ROOT / "scout/50-concurrent.yaml"))
+    plans = plan_campaign(read_campaign(ROOT / "scout-50-concurrent.yaml"))
     assert [entry.cell.workload.load.users for entry in plans if entry.cell.workload.load] == [
         1, 8, 50
     ]  # fmt: skip
@@ -38,7 +38,7 @@ def test_fifty_concurrent_requests_fit_at_once() -> None:
 
 
 def test_two_hundred_prefills_cost_two_hundred_times_one() -> None:
-    campaign = read_campaign(ROOT / "scout/50-concurrent.yaml")
+    campaign = read_campaign(ROOT / "scout-50-concurrent.yaml")
     (entry, *_) = plan_campaign(campaign)
     time = entry.plan.time  # type: ignore[union-attr]
     assert time
