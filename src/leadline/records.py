@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict
 RECORD_SCHEMA = "leadline.record/1"
 FINDING_SCHEMA = "leadline.finding/1"
 
-Purpose = Literal["warmup", "trial", "edge", "over_limit"]
+# The time of a request among others says nothing of one that is alone: "load" is no "trial".
+Purpose = Literal["warmup", "trial", "edge", "over_limit", "load_warmup", "load"]
 
 FailureKind = Literal[
     "unreachable",  # no connection could be made
@@ -116,6 +117,8 @@ class Record(_Line):
     attempt: int
     """Which start of the deployment served it, from 1."""
     purpose: Purpose
+    step: int = 0
+    """Which load of its cell: 1 for the only one, up to the last step of a sweep."""
     sent: Sent
     exchange: Exchange
     counters: dict[str, float] = {}

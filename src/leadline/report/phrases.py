@@ -9,6 +9,13 @@ from leadline.prove.structural import TRIAL_PROOFS
 from leadline.units import show_rate, show_seconds, show_tokens
 from leadline.verdict import CellVerdict, DeploymentVerdict, RunVerdict, Trial
 
+STATUS_STYLES = {
+    "pass": "bold green",
+    "fail": "bold red",
+    "infeasible": "yellow",
+    "inconclusive": "yellow",
+    "skipped": "dim",
+}
 SIGNS = {"pass": "✓", "fail": "✗", "unknown": "?"}
 NOTHING = "–"
 
@@ -108,6 +115,8 @@ def word_answer(trial: Trial) -> str:
 def qualified_sentence(item: DeploymentVerdict) -> str:
     if not item.started:
         return "Not started: nothing was tested."
+    if not item.lengths_tested:
+        return "Only loads were run: no length was proven."
     if item.qualified_tokens is None:
         return "The engine is not qualified at any tested length."
     return (
