@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
+from leadline.engines.statements import ResolvedSettings, Statement
 from leadline.errors import SpecError
 from leadline.launch import Launch
 
@@ -84,6 +85,12 @@ class Engine:
     metrics_path: str | None = "/metrics"
     counters: Mapping[str, str] = field(default_factory=dict)
     """Canonical name to Prometheus sample name."""
+    gauges: Mapping[str, str] = field(default_factory=dict)
+    """The same for what goes up and down: requests running and waiting, share of the KV cache."""
+    statements: tuple[Statement, ...] = ()
+    """Figures that its start-up log states."""
+    resolved: ResolvedSettings | None = None
+    """Where it shows the settings it works with."""
 
     def max_input_tokens(self, window: int, output_tokens: int) -> int:
         """The longest prompt that leaves room for the output in the window."""
