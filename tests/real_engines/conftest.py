@@ -1,7 +1,8 @@
 """Campaigns on the real engines, through the command line a user types.
 
-An engine's environment is named by a variable, for example ``LEADLINE_VLLM_0_32=/opt/v32`` (the
-folder with ``bin/vllm``); what is not there is skipped, and the skip says so.
+An engine's environment is the one that Leadline installed, or is named by a variable, for example
+``LEADLINE_VLLM_0_32=/opt/v32`` (the folder with ``bin/vllm``); what is not there is skipped, and
+the skip says so.
 """
 
 from __future__ import annotations
@@ -18,12 +19,16 @@ from typing import Any
 
 import psutil
 import pytest
-
 from tests.real_engines import tiny
 
 CAMPAIGNS = Path(__file__).parent / "campaigns"
+INSTALLED = Path.home() / ".local/share/leadline/engines"
+_FOLDERS = {
+    "LEADLINE_VLLM_0_32": "vllm-0.32.0-cpu",
+    "LEADLINE_VLLM_0_12": "vllm-0.12.0-cpu",
+}
 LONG_WORDS = 2_000_000
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
+SHARED_MEMORY = Path("/dev/shm")
 
 
 @dataclass(frozen=True)
@@ -89,20 +94,18 @@ def run_campaign(models: Path, tmp_path: Path) -> Iterator[RunCampaign]:
 
 def engine_environment(variable: str) -> dict[str, str]:
     """With the engine's programs on PATH and nothing asked of the hub."""
-    if variable not in os.environ:
-        pytest.skip(f"{variable} names no environment: this engine was not tested")
-    path = f"{Path(os.environ[variable]) / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    folder = Path(os.environ.get(variable, INSTALLED / _FOLDERS[variable]))
+    if not (folder / "bin" / "vllm").exists():
+        pytest.skip(f"{variable} is not set, {folder} not there: this engine was NOT tested")
+    path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
     offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     return {**os.environ, **offline, "PATH": path}
 
 
 def servers_of(models: Path) -> list[int]:
     """Processes that were started in the folder of our models."""
-    found = []
-    for process in psutil.process_iter(["cwd"]):
-        if process.info["cwd"] == str(models) and process.status() != psutil.STATUS_ZOMBIE:
-            found.append(process.pid)
-    return found
+    here = [p for p in psutil.process_iter(["cwd"]) if p.info["cwd"] == str(models)]
+    return [process.pid for process in here if process.is_running()]
 
 
 def our_segments() -> set[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from tests.real_engines.conftest import Outcome, RunCampaign
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1500)]
@@ -100,4 +99,6 @@ def test_a_request_larger_than_the_cache_is_told_from_a_slow_one(run_campaign: R
     (finding,) = outcome.report["findings"]
     assert (finding["code"], finding["cause"]) == ("RUN010", "hang")
     assert any("holds 4,096 at most" in line for line in finding["evidence"])
-    assert any("running 0, waiting 1" in line for line in finding["evidence"])
+    # On a busy machine the spinning engine starves its own /metrics; then its log testifies.
+    seen = ("running 0, waiting 1", "Running: 0 reqs, Waiting: 1 reqs")
+    assert any(words in line for line in finding["evidence"] for words in seen)

@@ -27,7 +27,7 @@ from leadline.units import show_rate, show_seconds, show_tokens
 _UNKNOWN_PATIENCE_S = 600.0
 # Only a request that has waited this share of its time limit is looked after: a measured one is
 # left alone.
-_LATE_SHARE = 0.6
+_LATE_SHARE = 0.4
 _LOOKS = 3
 
 
@@ -171,12 +171,13 @@ class Sender:
 
     async def _look(self, first_token_s: float) -> None:
         await asyncio.sleep(first_token_s * _LATE_SHARE)
+        pause_s = first_token_s * (1 - _LATE_SHARE) / (2 * _LOOKS + 1)
         for _ in range(_LOOKS):
-            with suppress(LeadlineError):
-                gauges = await self.served.server.gauges(self.served.engine)
-                if gauges:
-                    self.served.waiting.append(gauges)
-            await asyncio.sleep(first_token_s * (1 - _LATE_SHARE) / (_LOOKS + 1))
+            with suppress(LeadlineError, TimeoutError):
+                async with asyncio.timeout(pause_s):  # a spinning engine may not answer at all
+                    gauges = await self.served.server.gauges(self.served.engine)
+                    self.served.waiting.extend([gauges] if gauges else [])
+            await asyncio.sleep(pause_s)
 
     async def _counters(self) -> dict[str, float] | None:
         try:

@@ -18,8 +18,13 @@ _OURS = {
     "model": "give model",
     "served_model_name": "the model is served under the last part of its name",
 }
-# No usage reports, and no rendezvous over the machine's public address.
-_ENV = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_HOST_IP": "127.0.0.1"}
+# No usage reports, no rendezvous over the machine's public address, no colours in the log.
+_ENV = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "VLLM_HOST_IP": "127.0.0.1",
+    "NO_COLOR": "1",
+}
 
 
 def _launch(request: LaunchRequest) -> Launch:
