@@ -73,19 +73,27 @@ def run_campaign(models: Path, tmp_path: Path) -> Iterator[RunCampaign]:
     """Run a campaign with an engine; neither processes nor shared memory may be left behind."""
     before = our_segments()
 
-    def run(name: str, variable: str, *options: str, timeout_s: float = 1200) -> Outcome:
+    def run(
+        name: str,
+        variable: str,
+        *options: str,
+        timeout_s: float = 1200,
+        meanwhile: Callable[[int, Path], None] | None = None,
+    ) -> Outcome:
         command = [sys.executable, "-m", "leadline.cli", "run", str(CAMPAIGNS / f"{name}.yaml")]
-        done = subprocess.run(
+        process = subprocess.Popen(
             [*command, "--runs", str(tmp_path / "runs"), "--json", *options],
             cwd=models,
             env=engine_environment(variable),
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=timeout_s,
-            check=False,
         )
-        assert done.stdout.strip(), done.stderr
-        return Outcome(done.returncode, json.loads(done.stdout), done.stderr)
+        if meanwhile:
+            meanwhile(process.pid, tmp_path / "runs")
+        stdout, stderr = process.communicate(timeout=timeout_s)
+        assert stdout.strip(), stderr
+        return Outcome(process.returncode, json.loads(stdout), stderr)
 
     yield run
     assert wait_for(lambda: not servers_of(models)), "a process was left behind"

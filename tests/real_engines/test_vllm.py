@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
-from tests.real_engines.conftest import Outcome, RunCampaign
+from tests.real_engines.conftest import Outcome, RunCampaign, wait_for
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1500)]
 
@@ -102,3 +106,28 @@ def test_a_request_larger_than_the_cache_is_told_from_a_slow_one(run_campaign: R
     # On a busy machine the spinning engine starves its own /metrics; then its log testifies.
     seen = ("running 0, waiting 1", "Running: 0 reqs, Waiting: 1 reqs")
     assert any(words in line for line in finding["evidence"] for words in seen)
+
+
+def test_a_killed_engine_leaves_no_process_and_no_shared_memory(run_campaign: RunCampaign) -> None:
+    """The fixture looks for what is left."""
+
+    def kill_when_up(leadline: int, runs: Path) -> None:
+        assert wait_for(lambda: _is_up(runs), seconds=600)
+        (server,) = psutil.Process(leadline).children()
+        assert our_mapped_segments(server), "it uses shared memory, or this test tests nothing"
+        os.kill(server.pid, signal.SIGKILL)
+
+    outcome = run_campaign("vllm-0.32-killed", NEW, meanwhile=kill_when_up)
+    (cell,) = outcome.report["cells"]
+    assert cell["cause"] == "crashed"
+    assert "killed by SIGKILL" in outcome.report["findings"][0]["evidence"][0]
+
+
+def _is_up(runs: Path) -> bool:
+    return any("engine_words" in path.read_text("utf-8") for path in runs.rglob("events.jsonl"))
+
+
+def our_mapped_segments(server: psutil.Process) -> set[str]:
+    family = server.children(recursive=True)
+    maps = [Path(f"/proc/{process.pid}/maps").read_text("utf-8") for process in family]
+    return {line for text in maps for line in text.splitlines() if "/dev/shm/psm_" in line}
