@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, computed_field
 
 RECORD_SCHEMA = "leadline.record/1"
 FINDING_SCHEMA = "leadline.finding/1"
@@ -134,11 +134,13 @@ class Comparison(_Line):
     source: str
     """What the plan's figure follows from."""
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def difference(self) -> float:
         """(engine - plan) / plan."""
         return (self.engine - self.plan) / self.plan if self.plan else float(bool(self.engine))
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def equal(self) -> bool:
         return abs(self.difference) <= self.tolerance

@@ -34,13 +34,15 @@ def words(
     *lines: str,
     engine: str = "vllm==0.12.0",
     plan: LocalPlan | None = None,
+    model: str = "",
+    hardware: str | None = None,
     **settings: Any,
 ) -> EngineWords:
     log = tmp_path / "server.log"
     log.write_text("\n".join(lines) + "\n", encoding="utf-8")
     deployment = Deployment(
         engine=engine,
-        model=str(tiny.write_chunked(tmp_path / "model")),
+        model=model or str(tiny.write_chunked(tmp_path / "model")),
         settings=settings,
         env={"VLLM_CPU_KVCACHE_SPACE": "1"},
     )
@@ -48,7 +50,7 @@ def words(
     server: Any = _Server()
     encode: Any = None
     served = Served(server, load_engine(deployment.engine_name or ""), encode, None, started)
-    return asyncio.run(hear(served, deployment, log, None, plan)).words
+    return asyncio.run(hear(served, deployment, log, hardware, plan)).words
 
 
 def lines(length: int, tokens: int, times: float, dtype: str = "torch.bfloat16") -> list[str]:
@@ -106,6 +108,40 @@ def test_one_request_is_enough(tmp_path: Path) -> None:
 
 def test_an_engine_that_says_nothing_is_not_judged(tmp_path: Path) -> None:
     assert find_unusable(words(tmp_path, "INFO hello")) is None
+
+
+SCOUT = Path(__file__).parents[1] / "data" / "engine-logs" / "vllm-0.19.0-h100-scout-start.log"
+
+
+def scout(tmp_path: Path, hardware: str | None) -> EngineWords:
+    return words(
+        tmp_path,
+        *SCOUT.read_text(encoding="utf-8").splitlines(),
+        engine="vllm==0.19.0",
+        model="meta-llama/Llama-4-Scout-17B-16E-Instruct",
+        hardware=hardware,
+        tensor_parallel_size=4,
+        max_model_len=8192,
+        enable_prefix_caching=False,
+    )
+
+
+def test_on_gpus_the_plan_starts_from_the_memory_that_the_engine_calls_available(
+    tmp_path: Path,
+) -> None:
+    """Llama 4 Scout on four H100: equal, as far as 0.01 GiB tell."""
+    found = scout(tmp_path, "4xH100")
+    assert [(c.name, c.equal) for c in found.comparisons] == [
+        ("KV cache size", True),
+        ("maximum concurrency", True),
+    ]
+    assert 0 < abs(found.comparisons[0].difference) < 0.0005
+
+
+def test_without_the_hardware_nothing_is_compared(tmp_path: Path) -> None:
+    found = scout(tmp_path, None)
+    assert found.figures["kv_tokens"] == 365_968
+    assert found.comparisons == ()
 
 
 def test_a_slot_of_llama_cpp_is_held_against_its_plan(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import orjson
+import pytest
 from tests.factory import RunWriter
 
 from leadline.journal import Run
@@ -42,7 +43,9 @@ def run_with_words(tmp_path: Path) -> Run:
     writer.ready()
     for attempt, words in ((1, EngineWords(version="old")), (2, WORDS)):
         facts = {"deployment": "x", "attempt": attempt}
-        writer.journal.event("engine_words", **facts, **words.model_dump(mode="json"))
+        writer.journal.event(
+            "engine_words", **facts, **words.model_dump(mode="json", round_trip=True)
+        )
     for name in ("environment.json", "plan.json"):
         writer.journal.write(name, {})
     return writer.close()
@@ -64,3 +67,5 @@ def test_every_form_shows_them(tmp_path: Path) -> None:
     words = orjson.loads(document.read_bytes())["deployments"][0]["words"]
     assert words["figures"]["kv_tokens"] == 8_315_522
     assert words["comparisons"][0]["plan"] == 8_315_522
+    assert [found["equal"] for found in words["comparisons"]] == [True, False]
+    assert words["comparisons"][1]["difference"] == pytest.approx(7.93 / 8.35 - 1)

@@ -107,7 +107,8 @@ class DeploymentRun:
         plan = work.plans.get(self.key)
         heard = await hear(served, self.deployment, log, work.campaign.hardware, plan)
         facts = {"deployment": self.key, "attempt": self.attempt}
-        work.journal.event("engine_words", **facts, **heard.words.model_dump(mode="json"))
+        said = heard.words.model_dump(mode="json", round_trip=True)  # nothing derived
+        work.journal.event("engine_words", **facts, **said)
         finding = find_unusable(heard.words)
         if finding and not work.options.try_infeasible:
             raise CapacityError(finding)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -93,8 +94,9 @@ def _asked(deployment: Deployment) -> dict[str, object]:
     """Windows as numbers: ``2M`` and 2097152 are the same wish."""
     asked: dict[str, object] = dict(deployment.settings)
     for name in _WINDOWS:
-        if isinstance(value := asked.get(name), str) and value[:1].isdigit():
-            asked[name] = parse_tokens(value)
+        if isinstance(value := asked.get(name), str):
+            with suppress(ValueError):  # auto, or what only the engine can read
+                asked[name] = parse_tokens(value)
     return asked
 
 

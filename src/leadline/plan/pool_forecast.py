@@ -69,13 +69,12 @@ def forecast_pool(
     ``device`` is ``cpu`` or the campaign's hardware. Raises ``PlanError`` for a model or a setting
     that cannot be planned.
     """
-    given = spell_options(settings)
+    given = read_numbers(spell_options(settings), "vllm")
     release = find_vllm_release(version)
     if device == CPU:
         given = _cpu_defaults(given) | given
         # The platform switches off scheduling ahead: one batch is in flight.
         release = release.model_copy(update={"batches_in_flight": 1})
-    given = read_numbers(given, "vllm")
     shaped = apply_dtype(load_model(model), given)
     sized = parse_hardware("1x1GiB" if device == CPU else device).device
     known = read_vllm_settings(given, env, shaped, sized, release)
