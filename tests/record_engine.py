@@ -38,6 +38,7 @@ START_S = 600.0
 FAIL_S = 600.0
 # What asks for too much must be refused at once, and never eat the machine's memory.
 ADDRESS_SPACE_BYTES = 48 * 2**30
+CLEAN_UP_S = 10.0
 LOG_LINES = 400
 LINE_CHARS = 1500
 _NOISE = re.compile(r"Route: |Gloo\]|FutureWarning|█|▀|ulimit")
@@ -160,8 +161,9 @@ def record_killed(engine: Engine, out: Path, clean: Cleaner) -> None:
     """What is left when the process is killed as the kernel kills for want of memory."""
     with started(engine) as (process, url, log):
         wait_healthy(process, url)
-        os.killpg(process.pid, signal.SIGKILL)
+        os.kill(process.pid, signal.SIGKILL)  # that one only: its children see it and clean up
         process.wait()
+        time.sleep(CLEAN_UP_S)
     (out / "killed.log").write_text(clean(log.read_text("utf-8", "replace")), "utf-8")
     say("killed.log")
 

@@ -495,7 +495,8 @@ path = f"/dev/shm/leadline-test-{os.getpid()}"
 descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
 os.ftruncate(descriptor, 4096)
 child = os.fork()
-held = mmap.mmap(descriptor, 4096)
+if child == 0 or not child_holds:
+    held = mmap.mmap(descriptor, 4096)
 if child == 0:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     time.sleep(60)
@@ -505,13 +506,15 @@ serve()
 
 
 @pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("child_holds", [False, True])
 def test_no_shared_memory_of_a_server_outlives_it(
-    make_target: Any, tmp_path: Path, killed: bool
+    make_target: Any, tmp_path: Path, killed: bool, child_holds: bool
 ) -> None:
     async def kill(target: Any, _: Endpoint) -> None:
         if killed:
             os.kill(target.pid, signal.SIGKILL)
 
-    start(make_target(), launch(SHARED), tmp_path / "log", use=kill)
+    what = launch(f"child_holds = {child_holds}" + SHARED)
+    start(make_target(), what, tmp_path / "log", use=kill)
     (line,) = [x for x in (tmp_path / "log").read_text().splitlines() if x.startswith("segment")]
     assert not Path(line.split()[1]).exists()

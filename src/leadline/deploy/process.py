@@ -9,7 +9,7 @@ import re
 import signal
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -53,7 +53,7 @@ class ProcessTarget:
         self._process = await _spawn(launch)
         self._pump = asyncio.create_task(self._copy_log(launch, log, on_phase))
         await self._wait_ready(launch, timeout_s)
-        self._segments |= _shared_segments(_family(self._process.pid))
+        self._segments |= _shared_segments(_pids(self._process.pid, _family(self._process.pid)))
         return Endpoint(url=launch.base_url, model=launch.served_model)
 
     @property
@@ -81,7 +81,7 @@ class ProcessTarget:
         if self._process is None or self._stopped:
             return
         family = _family(self._process.pid)
-        self._segments |= _shared_segments(family)
+        self._segments |= _shared_segments(_pids(self._process.pid, family))
         _signal_group(self._process.pid, signal.SIGTERM)
         await self.exited(_STOP_S)
         # Also after a clean exit: a worker that outlives its server would keep its memory.
@@ -243,12 +243,16 @@ def _family(pid: int) -> list[psutil.Process]:
     return found
 
 
-def _shared_segments(processes: list[psutil.Process]) -> set[Path]:
+def _pids(pid: int, family: list[psutil.Process]) -> list[int]:
+    return [pid, *(process.pid for process in family)]
+
+
+def _shared_segments(pids: Iterable[int]) -> set[Path]:
     """Files of shared memory that these processes have mapped."""
     found: set[Path] = set()
-    for process in processes:
+    for pid in pids:
         with suppress(OSError):
-            maps = Path(f"/proc/{process.pid}/maps").read_text(encoding="utf-8", errors="replace")
+            maps = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace")
             found |= {Path(path) for path in _SHARED_MEMORY.findall(maps)}
     return found
 
@@ -256,7 +260,7 @@ def _shared_segments(processes: list[psutil.Process]) -> set[Path]:
 def _unlink_unused(segments: set[Path]) -> None:
     """A killed engine leaves its shared memory behind; what somebody else maps too is not ours."""
     left = {path for path in segments if path.exists()}
-    for path in left - _shared_segments(list(psutil.process_iter())) if left else ():
+    for path in left - _shared_segments(psutil.pids()) if left else ():
         with suppress(OSError):
             path.unlink()
 
