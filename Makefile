@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 ORACLE := $(VENV)/oracle
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart install test check unit end-to-end test-engines docs lock clean
+.PHONY: quickstart install test check unit end-to-end test-engines docs examples lock clean
 
 quickstart: $(VENV)/quickstart.stamp
 	@OMP_WAIT_POLICY=passive $(BIN)/leadline quickstart
@@ -65,3 +65,7 @@ $(VENV)/quickstart.stamp: pyproject.toml constraints.txt
 $(VENV)/dev.stamp: $(VENV)/quickstart.stamp
 	@$(PIP) --editable '.[embedded,dev]'
 	@touch $@
+
+# What `leadline render` writes for both kits, kept beside their campaigns.
+examples: $(VENV)/dev.stamp
+	$(BIN)/python docs/make_examples.py

@@ -19,6 +19,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    JsonValue,
     Tag,
     ValidationError,
     model_validator,
@@ -31,7 +32,6 @@ from ruamel.yaml.reader import ReaderError
 from leadline.errors import SpecError
 from leadline.units import parse_tokens
 
-Scalar = bool | int | float | str
 MAX = "max"
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
@@ -120,7 +120,7 @@ class Deployment(Frozen):
     """``llamacpp``, ``vllm==0.12.0``, …; an endpoint may leave it out: then it is asked."""
     target: Target = ProcessTarget()
     model: str | None = None
-    settings: Mapping[str, Scalar] = {}
+    settings: Mapping[str, JsonValue] = {}
     """The engine's own arguments, under the engine's own names."""
     env: Mapping[str, str] = {}
     extends: str | None = None

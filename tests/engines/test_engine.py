@@ -29,7 +29,7 @@ def test_an_unknown_engine_names_the_known_ones() -> None:
     with pytest.raises(SpecError) as refusal:
         load_engine("vlm")
     assert str(refusal.value) == (
-        "engine: unknown engine 'vlm'\n  cure: use one of llamacpp, openai, sglang, vllm"
+        "engine: unknown engine 'vlm'\n  cure: use one of llamacpp, neuron, openai, sglang, vllm"
     )
 
 

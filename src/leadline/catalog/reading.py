@@ -21,6 +21,13 @@ def read_table(name: str) -> Mapping[str, Any]:
 
 
 @cache
+def read_record(name: str) -> Mapping[str, Any]:
+    """One file of recorded measurements, without its suffix: ``startup``."""
+    loaded: Mapping[str, Any] = json.loads((_HERE / f"{name}.json").read_text("utf-8"))
+    return loaded
+
+
+@cache
 def model_names() -> tuple[str, ...]:
     """Hub ids of the models whose ``config.json`` the catalog holds."""
     return tuple(sorted(_files()))

@@ -12,6 +12,7 @@ from leadline.cli.bench import bench
 from leadline.cli.planning import plan
 from leadline.cli.prompting import prompt
 from leadline.cli.qualify import prove, quickstart, report, run, runs
+from leadline.cli.rendering import render
 from leadline.errors import LeadlineError
 
 WRONG_USE = 3
@@ -60,5 +61,5 @@ def cli() -> None:
     """
 
 
-for _verb in (quickstart, plan, prompt, run, prove, bench, report, runs):
+for _verb in (quickstart, plan, render, prompt, run, prove, bench, report, runs):
     cli.add_command(_verb)

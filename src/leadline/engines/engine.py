@@ -17,6 +17,7 @@ from leadline.launch import Launch
 # Lazy, so that a verb that starts no engine imports none.
 _ENGINES = {
     "llamacpp": "leadline.engines.llamacpp:LLAMACPP",
+    "neuron": "leadline.engines.neuron:NEURON",
     "openai": "leadline.engines.openai:OPENAI",
     "sglang": "leadline.engines.sglang:SGLANG",
     "vllm": "leadline.engines.vllm:VLLM",
@@ -44,6 +45,7 @@ class LaunchRequest:
     env: Mapping[str, str]
     executable: str | None = None
     """The program to start, where it is not the one found on PATH."""
+    host: str = "127.0.0.1"
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,8 @@ _OURS = {
     "model": "give model",
     "served_model_name": "the model is served under the last part of its name",
 }
-# No usage reports, no rendezvous over the machine's public address, no colours in the log.
-_ENV = {
-    "VLLM_NO_USAGE_STATS": "1",
-    "DO_NOT_TRACK": "1",
-    "VLLM_HOST_IP": "127.0.0.1",
-    "NO_COLOR": "1",
-}
+_LOCALHOST = "127.0.0.1"
+_NO_USAGE_REPORTS = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 
 
 def _launch(request: LaunchRequest) -> Launch:
@@ -36,14 +31,20 @@ def _launch(request: LaunchRequest) -> Launch:
             request.executable or "vllm",
             *("serve", request.model),
             *("--served-model-name", served),
-            *("--host", "127.0.0.1", "--port", str(request.port)),
+            *("--host", request.host, "--port", str(request.port)),
             *options,
         ),
         port=request.port,
         served_model=served,
-        env={**_ENV, **request.env},
+        env={**_env(request), **request.env},
         phases=load_phases("vllm"),
     )
+
+
+def _env(request: LaunchRequest) -> dict[str, str]:
+    """On this machine, no rendezvous over its public address, and no colours in the log."""
+    local = {"VLLM_HOST_IP": _LOCALHOST, "NO_COLOR": "1"}
+    return _NO_USAGE_REPORTS | (local if request.host == _LOCALHOST else {})
 
 
 def _exact_window(settings: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Every file that starts a deployment, written from its plan."""

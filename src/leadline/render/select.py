@@ -1,0 +1,67 @@
+"""Which deployments of a campaign are rendered, each planned at its longest prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from leadline.errors import PlanError, SpecError
+from leadline.plan.campaign_plans import plan_cell
+from leadline.plan.hardware import parse_hardware
+from leadline.plan.schema import Plan
+from leadline.render.service import Service, describe_service
+from leadline.spec import Campaign, Cell
+
+Refused = dict[str, str]
+"""Deployment to the plan's reason."""
+
+
+def describe_services(
+    campaign: Campaign, names: Sequence[str], *, try_infeasible: bool
+) -> tuple[list[Service], Refused]:
+    """A service for each deployment variant; those that the plan rules out apart.
+
+    Raises ``SpecError`` for a name that is not there, ``PlanError`` where a plan lacks a fact.
+    """
+    services: list[Service] = []
+    refused: Refused = {}
+    for key, cells in _variants(campaign, names):
+        plans = [(plan_cell(campaign, cell), cell) for cell in cells]
+        plan, cell = max(plans, key=lambda pair: pair[0].limits.input_tokens)
+        if plan.binding and not try_infeasible:
+            refused[key] = f"{plan.binding.reason}; {_cure(plan)}"
+            continue
+        services.append(
+            describe_service(
+                campaign.name,
+                key,
+                cell.settings,
+                plan,
+                parse_hardware(str(campaign.hardware)),
+                output_tokens=cell.workload.output_tokens,
+                image=getattr(cell.settings.target, "image", None),
+            )
+        )
+    return services, refused
+
+
+def _variants(campaign: Campaign, names: Sequence[str]) -> Iterator[tuple[str, list[Cell]]]:
+    cells = list(campaign.cells())
+    known = {cell.deployment.split("/")[0] for cell in cells}
+    for name in names:
+        if name not in known:
+            raise SpecError(
+                f"no deployment {name!r} in the campaign",
+                where="--deployment",
+                cure=f"known: {', '.join(sorted(known))}",
+            )
+    for key, group in groupby(cells, key=lambda cell: cell.deployment):
+        if not names or key.split("/")[0] in names:
+            yield key, list(group)
+
+
+def _cure(plan: Plan) -> str:
+    found = plan.binding
+    if found is None:
+        raise PlanError("a plan without a binding finding needs no cure", where="render")
+    return f"{found.direction} {found.flag}: {found.amount}"
