@@ -60,6 +60,11 @@ HUB_MISSING = (
     "huggingface_hub.errors.LocalEntryNotFoundError: Cannot find an appropriate cached snapshot "
     "folder for the specified revision on the local disk."
 )
+VLLM_CPU_MEMORY = (
+    "ValueError: Available memory on node 0 (12.98/23.54 GiB) on kv cache allocation is less than "
+    "requested memory for kv (4000.0 GiB). Decrease --kv-cache-memory-bytes, "
+    "VLLM_CPU_KVCACHE_SPACE, or reduce CPU memory used by other processes."
+)
 VLLM_LESS_THAN_ONE = (
     "(EngineCore_DP0 pid=1) INFO 11-22 10:38:15 [kv_cache_utils.py:1291] Maximum concurrency for "
     "4,000,000 tokens per request: 0.52x"
@@ -111,6 +116,7 @@ CASES = [
     ("START008", "start_timeout", Evidence(start_cause="timeout")),
     ("START010", "oom", exited(VLLM_KV_TOO_SMALL, VLLM_CORE_FAILED)),
     ("START015", "oom", Evidence(start_cause="unusable", log=(VLLM_LESS_THAN_ONE,))),
+    ("START016", "oom", exited(VLLM_CPU_MEMORY, VLLM_CORE_FAILED)),
     ("START011", "oom", exited(VLLM_NO_KV, VLLM_CORE_FAILED)),
     ("START012", "exceeds_trained_context", exited(VLLM_BEYOND_TRAINING)),
     ("START013", "invalid_parallelism", exited(VLLM_HEADS)),

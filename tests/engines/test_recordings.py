@@ -55,7 +55,7 @@ def test_the_start_of_every_recorded_engine_tells_its_figures(engine: str) -> No
 def test_every_recorded_failure_gets_its_cause(engine: str, failure: str) -> None:
     log = lines_of(engine, failure)
     # As much as a target keeps for those who explain.
-    evidence = Evidence(start_cause="exited", exit_status="exit code 1", log=tuple(log[-40:]))
+    evidence = Evidence(start_cause="exited", exit_status="exit code 1", log=tuple(log[-400:]))
     finding = explain(evidence)
     assert finding.cause == CAUSES[failure], finding.evidence
     assert finding.remedy

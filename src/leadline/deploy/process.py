@@ -22,6 +22,7 @@ from leadline.launch import Endpoint, Launch
 
 _POLL_S = 0.1
 _STOP_S = 10.0
+_TAIL_LINES = 400
 _DRAIN_S = 2.0
 _OK = 200
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -41,7 +42,7 @@ class ProcessTarget:
         self._redact = redact
         self._process: asyncio.subprocess.Process | None = None
         self._pump: asyncio.Task[None] | None = None
-        self._tail: deque[str] = deque(maxlen=400)
+        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._phase = ""
         self._segments: set[Path] = set()
         self._stopped = False
@@ -136,9 +137,9 @@ class ProcessTarget:
             await asyncio.wait({self._pump}, timeout=_DRAIN_S)
 
     def _start_error(self, what: str, cause: str) -> StartError:
-        return StartError(
-            what, cause=cause, log_tail=self.log_tail(), exit_status=self.exit_status()
-        )
+        # A cause can stand far above the last line: several processes print their traces.
+        log = self.log_tail(_TAIL_LINES)
+        return StartError(what, cause=cause, log_tail=log, exit_status=self.exit_status())
 
 
 def free_port() -> int:

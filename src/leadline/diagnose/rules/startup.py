@@ -57,6 +57,13 @@ def _less_than_one(evidence: Evidence) -> Quote:
     return evidence.log if evidence.start_cause == "unusable" else ()
 
 
+def _more_than_the_machine(evidence: Evidence) -> Quote:
+    return evidence.log_lines(
+        r"on kv cache allocation is less than requested memory for kv|"
+        r"DefaultCPUAllocator: can't allocate memory"
+    )[:1]
+
+
 def _no_pool_at_all(evidence: Evidence) -> Quote:
     return evidence.log_lines(r"No available memory for the cache blocks")[:1]
 
@@ -71,7 +78,7 @@ def _indivisible(evidence: Evidence) -> Quote:
 
 def _no_such_repository(evidence: Evidence) -> Quote:
     return evidence.log_lines(
-        r"LocalEntryNotFoundError|RepositoryNotFoundError|GatedRepoError|"
+        r"LocalEntryNotFoundError|RepositoryNotFoundError|GatedRepoError|HFValidationError|"
         r"is not a local folder and is not a valid model identifier"
     )[:1]
 
@@ -164,6 +171,16 @@ RULES = (
         source="the engine's log; vLLM issue 39734, reproduced on 0.12.0",
     ),
     Rule(
+        code="START016",
+        title="The KV cache asked for is larger than the memory of the machine",
+        cause="oom",
+        explanation="On a CPU vLLM takes the KV cache that it is told to take; there is not so "
+        "much memory free.",
+        check=_more_than_the_machine,
+        remedy=always("lower VLLM_CPU_KVCACHE_SPACE (GiB), or free memory"),
+        source="vLLM 0.32.0, v1/worker/cpu_worker.py; torch's CPU allocator",
+    ),
+    Rule(
         code="START011",
         title="No memory is left for the KV cache",
         cause="oom",
@@ -209,7 +226,7 @@ RULES = (
         remedy=always(
             "correct model; for a gated one export HF_TOKEN; without network give a folder"
         ),
-        source="huggingface_hub errors as vLLM 0.12.0 prints them",
+        source="huggingface_hub errors as vLLM 0.12.0 and 0.32.0 print them",
     ),
     Rule(
         code="START006",
