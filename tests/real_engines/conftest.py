@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +31,6 @@ _FOLDERS = {
     "LEADLINE_VLLM_0_12": "vllm-0.12.0-cpu",
 }
 LONG_WORDS = 2_000_000
-SHARED_MEMORY = Path("/dev/shm")
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,10 @@ def long_text(models: Path) -> Path:
 @pytest.fixture
 def run_campaign(models: Path, tmp_path: Path) -> Iterator[RunCampaign]:
     """Run a campaign with an engine; neither processes nor shared memory may be left behind."""
-    before = our_segments()
+    seen: set[Path] = set()
+    stop = threading.Event()
+    watch = threading.Thread(target=_note_segments, args=(models, seen, stop))
+    watch.start()
 
     def run(
         name: str,
@@ -96,8 +101,10 @@ def run_campaign(models: Path, tmp_path: Path) -> Iterator[RunCampaign]:
         return Outcome(process.returncode, json.loads(stdout), stderr)
 
     yield run
+    stop.set()
+    watch.join()
     assert wait_for(lambda: not servers_of(models)), "a process was left behind"
-    assert not our_segments() - before, "shared memory was left behind"
+    assert not [path for path in seen if path.exists()], "shared memory was left behind"
 
 
 def engine_environment(variable: str) -> dict[str, str]:
@@ -116,16 +123,19 @@ def servers_of(models: Path) -> list[int]:
     return [process.pid for process in here if process.is_running()]
 
 
-def our_segments() -> set[str]:
-    """Shared memory as Python's multiprocessing names it, that no process has mapped."""
-    mapped = set()
-    for process in psutil.process_iter():
-        try:
-            maps = Path(f"/proc/{process.pid}/maps").read_text(encoding="utf-8")
-        except OSError:
-            continue
-        mapped |= {line.split()[-1] for line in maps.splitlines() if str(SHARED_MEMORY) in line}
-    return {path.name for path in SHARED_MEMORY.glob("psm_*") if str(path) not in mapped}
+def _note_segments(models: Path, seen: set[Path], stop: threading.Event) -> None:
+    """Which shared memory the servers in that folder have had mapped."""
+    while not stop.wait(1):
+        seen |= segments_of(servers_of(models))
+
+
+def segments_of(pids: list[int]) -> set[Path]:
+    found = set()
+    for pid in pids:
+        with suppress(OSError):
+            maps = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8")
+            found |= {Path(path) for path in re.findall(r"/dev/shm/\S+$", maps, re.MULTILINE)}
+    return found
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 20) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.real_engines.conftest import Outcome, RunCampaign, wait_for
+from tests.real_engines.conftest import Outcome, RunCampaign, segments_of, wait_for
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1500)]
 
@@ -114,7 +114,8 @@ def test_a_killed_engine_leaves_no_process_and_no_shared_memory(run_campaign: Ru
     def kill_when_up(leadline: int, runs: Path) -> None:
         assert wait_for(lambda: _is_up(runs), seconds=600)
         (server,) = psutil.Process(leadline).children()
-        assert our_mapped_segments(server), "it uses shared memory, or this test tests nothing"
+        family = [process.pid for process in server.children(recursive=True)]
+        assert segments_of(family), "it uses shared memory, or this test tests nothing"
         os.kill(server.pid, signal.SIGKILL)
 
     outcome = run_campaign("vllm-0.32-killed", NEW, meanwhile=kill_when_up)
@@ -125,9 +126,3 @@ def test_a_killed_engine_leaves_no_process_and_no_shared_memory(run_campaign: Ru
 
 def _is_up(runs: Path) -> bool:
     return any("engine_words" in path.read_text("utf-8") for path in runs.rglob("events.jsonl"))
-
-
-def our_mapped_segments(server: psutil.Process) -> set[str]:
-    family = server.children(recursive=True)
-    maps = [Path(f"/proc/{process.pid}/maps").read_text("utf-8") for process in family]
-    return {line for text in maps for line in text.splitlines() if "/dev/shm/psm_" in line}

@@ -92,7 +92,7 @@ class ProcessTarget:
                 process.kill()
         await self.exited(_STOP_S)
         await _wait_gone(family)
-        _unlink_unused(self._segments)
+        _unlink_unused(self._segments, set(_pids(self._process.pid, family)))
         await self._drain_log()
         self._process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
         if self._pump:
@@ -258,10 +258,13 @@ def _shared_segments(pids: Iterable[int]) -> set[Path]:
     return found
 
 
-def _unlink_unused(segments: set[Path]) -> None:
-    """A killed engine leaves its shared memory behind; what somebody else maps too is not ours."""
+def _unlink_unused(segments: set[Path], ours: set[int]) -> None:
+    """A killed engine leaves its shared memory behind; what others map too is not ours alone.
+
+    Our own processes are killed by now, and may still be on their way out.
+    """
     left = {path for path in segments if path.exists()}
-    for path in left - _shared_segments(psutil.pids()) if left else ():
+    for path in left - _shared_segments(set(psutil.pids()) - ours) if left else ():
         with suppress(OSError):
             path.unlink()
 
