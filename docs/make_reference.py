@@ -9,6 +9,8 @@ from pathlib import Path
 import click
 from pydantic import BaseModel
 
+from leadline.audit.claims import Claim
+from leadline.audit.rules import titles
 from leadline.cli import cli
 from leadline.diagnose.explain import RULES
 from leadline.spec import (
@@ -35,6 +37,7 @@ def pages() -> dict[str, str]:
         "commands.md": _commands(),
         "campaign.md": _campaign(),
         "findings.md": _findings(),
+        "objections.md": _objections(),
     }
 
 
@@ -88,6 +91,12 @@ def _attribute_docstrings(model: type[BaseModel]) -> dict[str, str]:
     source = inspect.getsource(model)
     found = re.findall(r'^    (\w+): [^\n]*\n    """(.+?)"""', source, re.MULTILINE | re.DOTALL)
     return {name: " ".join(text.split()).replace("``", "`") for name, text in found}
+
+
+def _objections() -> str:
+    parts = [GENERATED, "# Objections\n", "What `leadline audit` holds against numbers.\n"]
+    parts += [f"- **{code}** {title}" for code, title in titles().items()]
+    return "\n".join(parts) + "\n\n## Fields of a claim\n\n" + _fields(Claim)
 
 
 def _findings() -> str:

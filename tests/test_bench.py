@@ -231,3 +231,15 @@ async def _run_two_and_stop(load: Bench, jobs: list[Job], arrivals_s: list[float
     patience = Patience(9, 9)
     await run_closed(load.origin, jobs[:2], 1, patience, load.shots.append)
     raise asyncio.CancelledError
+
+
+def test_the_server_is_sampled_while_the_load_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    fake = server()
+    fake.routes["/metrics"] = Answer('vllm:num_requests_running{engine="0"} 8\n')
+    found = bench(fake, capsys, "--concurrency", "1", "--requests", "3")
+    assert found["server"]["highest_running"] == 8
+    assert found["server"]["samples"] >= 2
+    (path,) = Path("runs/bench").iterdir()
+    sources = {line["source"] for line in Run(path).lines("telemetry")}
+    assert "machine" in sources
+    assert (path / "report.html").read_text().count("<svg") == 6

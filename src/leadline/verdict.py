@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict
 
 from leadline.engines.engine import Engine, load_engine
 from leadline.journal import Run
+from leadline.metrics.intervals import Summary
+from leadline.metrics.load_statistics import summarise_trials
 from leadline.metrics.measures import Measures, measure
 from leadline.metrics.statistics import Proportion, Spread, spread, wilson
 from leadline.prove.recall import EFFECTIVE_RECALL, found_needles
@@ -76,6 +78,8 @@ class CellVerdict(_Result):
     e2e_s: Spread | None = None
     prefill_tokens_per_s: Spread | None = None
     decode_tokens_per_s: Spread | None = None
+    statistics: dict[str, Summary] = {}
+    """Percentiles and means by measure, each trial one group; intervals where there are enough."""
 
     @property
     def sound(self) -> bool:
@@ -223,6 +227,7 @@ def _summarise(cell: Cell, trials: tuple[Trial, ...], facts: _Facts) -> CellVerd
         e2e_s=spread(m.e2e_s for m in measures),
         prefill_tokens_per_s=spread(m.prefill_tokens_per_s for m in measures),
         decode_tokens_per_s=spread(m.decode_tokens_per_s for m in measures),
+        statistics=summarise_trials([[m] for m in measures]),
     )
 
 

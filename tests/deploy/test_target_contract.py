@@ -1,4 +1,4 @@
-"""What every target owes, whatever it runs servers on; a new target joins ``TARGETS``."""
+"""What every target owes, whatever it runs servers on; a new target joins the places."""
 
 from __future__ import annotations
 
@@ -17,34 +17,14 @@ from typing import Any
 
 import psutil
 import pytest
+from tests.deploy.places import SERVER, open_place
 
 from leadline.deploy import process
-from leadline.deploy.process import ProcessTarget, free_port
+from leadline.deploy.process import free_port
 from leadline.deploy.target import StartError, deployed
 from leadline.errors import DeployError
 from leadline.journal import Redactor
 from leadline.launch import Endpoint, Launch
-
-TARGETS = {"process": ProcessTarget}
-
-SERVER = """
-import http.server, os, signal, subprocess, sys, time
-class Handler(http.server.BaseHTTPRequestHandler):
-    status = 200
-    def do_GET(self):
-        self.send_response(self.status)
-        self.end_headers()
-    def log_message(self, *_): pass
-def serve():
-    print("loading model", flush=True)
-    server = http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler)
-    print("model loaded", flush=True)
-    server.serve_forever()
-def spawn(**options):
-    child = subprocess.Popen(["sleep", "60"], **options)
-    print("child", child.pid, flush=True)
-"""
-PHASES = (("loading model", "loading the weights"), ("model loaded", "starting to listen"))
 
 
 @pytest.fixture(autouse=True)
@@ -52,18 +32,24 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "_POLL_S", 0.01)
 
 
-@pytest.fixture(params=list(TARGETS))
-def make_target(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
-    """Targets of one kind; whatever a test leaves running is killed."""
-    yield TARGETS[request.param]
+@pytest.fixture(
+    params=["process", pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.timeout(120)])]
+)
+def place(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """One kind of target; whatever a test leaves running is killed."""
+    try:
+        yield open_place(request.param)
+    except LookupError as missing:
+        pytest.skip(str(missing))
     for child in psutil.Process().children(recursive=True):
         child.kill()
 
 
-def launch(script: str, **changes: Any) -> Launch:
-    port = changes.pop("port", None) or free_port()
-    argv = (sys.executable, "-I", "-S", "-c", SERVER + script, str(port))
-    return Launch(argv=argv, port=port, served_model="tiny", phases=PHASES, **changes)
+@pytest.fixture
+def on_this_machine(place: Any) -> None:
+    """For what only a target can do whose processes are ours."""
+    if place.name != "process":
+        pytest.skip("the processes of a container are not ours to see")
 
 
 Use = Callable[[Any, Endpoint], Awaitable[Any]]
@@ -118,8 +104,8 @@ def ends(pid: int) -> bool:
 # --- starting -------------------------------------------------------------------------------
 
 
-def test_a_started_server_is_ready_and_answers(make_target: Any, tmp_path: Path) -> None:
-    what = launch("serve()")
+def test_a_started_server_is_ready_and_answers(place: Any, tmp_path: Path) -> None:
+    what = place.launch("serve()")
 
     async def use(target: Any, endpoint: Endpoint) -> None:
         assert endpoint == Endpoint(url=f"http://127.0.0.1:{what.port}", model="tiny")
@@ -128,11 +114,11 @@ def test_a_started_server_is_ready_and_answers(make_target: Any, tmp_path: Path)
         with await asyncio.to_thread(urllib.request.urlopen, endpoint.url) as answer:
             assert answer.status == 200
 
-    phases = start(make_target(), what, tmp_path / "log", use)
+    phases = start(place.target(), what, tmp_path / "log", use)
     assert phases == ["loading the weights", "starting to listen"]
 
 
-def test_the_log_is_written_as_it_comes(make_target: Any, tmp_path: Path) -> None:
+def test_the_log_is_written_as_it_comes(place: Any, tmp_path: Path) -> None:
     log = tmp_path / "log"
 
     async def use(target: Any, _: Endpoint) -> None:
@@ -140,23 +126,24 @@ def test_the_log_is_written_as_it_comes(make_target: Any, tmp_path: Path) -> Non
         assert target.log_tail() == ("loading model", "model loaded")
         assert target.log_tail(1) == ("model loaded",)
 
-    start(make_target(), launch("serve()"), log, use)
+    start(place.target(), place.launch("serve()"), log, use)
 
 
+@pytest.mark.usefixtures("on_this_machine")
 def test_the_environment_of_the_launch_is_added_to_ours(
-    make_target: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OURS", "ours")
     script = "print(os.environ['OURS'], os.environ['THEIRS'], flush=True); serve()"
-    start(make_target(), launch(script, env={"THEIRS": "theirs"}), tmp_path / "log")
+    start(place.target(), place.launch(script, env={"THEIRS": "theirs"}), tmp_path / "log")
     assert (tmp_path / "log").read_text().startswith("ours theirs\n")
 
 
 def test_a_server_that_ends_at_once_tells_its_last_words_and_status(
-    make_target: Any, tmp_path: Path
+    place: Any, tmp_path: Path
 ) -> None:
     script = "print('out of luck', file=sys.stderr); sys.exit(3)"
-    error = refusal(make_target(), launch(script), tmp_path / "log")
+    error = refusal(place.target(), place.launch(script), tmp_path / "log")
     assert error.what == "the server ended: exit code 3"
     assert (error.cause, error.exit_status) == ("exited", "exit code 3")
     assert error.log_tail == ("out of luck",)
@@ -164,30 +151,27 @@ def test_a_server_that_ends_at_once_tells_its_last_words_and_status(
     assert error.exit_code == 2
 
 
-def test_a_server_killed_while_starting_is_said_to_be_killed(
-    make_target: Any, tmp_path: Path
-) -> None:
+def test_a_server_killed_while_starting_is_said_to_be_killed(place: Any, tmp_path: Path) -> None:
     script = "print('loading model', flush=True); os.kill(os.getpid(), signal.SIGKILL)"
-    error = refusal(make_target(), launch(script), tmp_path / "log")
+    error = refusal(place.target(), place.launch(script), tmp_path / "log")
     assert (error.cause, error.exit_status) == ("exited", "killed by SIGKILL")
     assert error.log_tail == ("loading model",)
 
 
 @pytest.mark.parametrize("script", ["time.sleep(60)", "Handler.status = 503; serve()"])
-def test_a_server_that_is_never_ready_is_given_up(
-    make_target: Any, tmp_path: Path, script: str
-) -> None:
-    target = make_target()
-    error = refusal(target, launch(script), tmp_path / "log", timeout_s=0.3)
+def test_a_server_that_is_never_ready_is_given_up(place: Any, tmp_path: Path, script: str) -> None:
+    target = place.target()
+    error = refusal(target, place.launch(script), tmp_path / "log", timeout_s=0.3)
     assert error.what == "not ready within 0.3 s"
     assert (error.cause, error.exit_status) == ("timeout", None)
     assert target.exit_status() is not None
 
 
-def test_an_occupied_port_is_refused_and_its_holder_named(make_target: Any, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("on_this_machine")
+def test_an_occupied_port_is_refused_and_its_holder_named(place: Any, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
-        error = refusal(make_target(), launch("serve()", port=port), tmp_path / "log")
+        error = refusal(place.target(), place.launch("serve()", port=port), tmp_path / "log")
     assert error.cause == "port_in_use"
     assert error.what == f"port {port} of 127.0.0.1 cannot be used: Address already in use"
     bind, held = error.log_tail
@@ -196,20 +180,17 @@ def test_an_occupied_port_is_refused_and_its_holder_named(make_target: Any, tmp_
     assert not (tmp_path / "log").exists()
 
 
-def test_a_port_that_was_just_given_back_can_be_used_again(
-    make_target: Any, tmp_path: Path
-) -> None:
-    what = launch("serve()")
+def test_a_port_that_was_just_given_back_can_be_used_again(place: Any, tmp_path: Path) -> None:
+    what = place.launch("serve()")
     for attempt in (1, 2):
-        start(make_target(), what, tmp_path / f"log{attempt}")
+        start(place.target(), what, tmp_path / f"log{attempt}")
 
 
-def test_a_program_that_is_not_there_is_an_error_with_its_cure(
-    make_target: Any, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("on_this_machine")
+def test_a_program_that_is_not_there_is_an_error_with_its_cure(place: Any, tmp_path: Path) -> None:
     what = Launch(argv=("/no/such/engine",), port=free_port(), served_model="tiny")
     with pytest.raises(DeployError) as caught:
-        start(make_target(), what, tmp_path / "log")
+        start(place.target(), what, tmp_path / "log")
     assert str(caught.value) == (
         "/no/such/engine: cannot be started: No such file or directory\n"
         "  cure: install the engine, or correct the path"
@@ -219,67 +200,68 @@ def test_a_program_that_is_not_there_is_an_error_with_its_cure(
 # --- the log --------------------------------------------------------------------------------
 
 
-def test_secrets_reach_neither_the_log_nor_its_tail(make_target: Any, tmp_path: Path) -> None:
+def test_secrets_reach_neither_the_log_nor_its_tail(place: Any, tmp_path: Path) -> None:
     secret = "correct-horse-battery"
     script = f"print('key', '{secret}', 'and hf_abcdefgh12345678', flush=True); serve()"
 
     async def use(target: Any, _: Endpoint) -> None:
         assert target.log_tail()[0] == "key [redacted] and [redacted]"
 
-    start(make_target(Redactor((secret,))), launch(script), tmp_path / "log", use)
+    start(place.target(Redactor((secret,))), place.launch(script), tmp_path / "log", use)
     assert (tmp_path / "log").read_text().splitlines()[0] == "key [redacted] and [redacted]"
 
 
-def test_endless_lines_and_broken_characters_do_no_harm(make_target: Any, tmp_path: Path) -> None:
+def test_endless_lines_and_broken_characters_do_no_harm(place: Any, tmp_path: Path) -> None:
     script = (
         "sys.stdout.buffer.write(b'x' * 300_000 + b'\\n\\xff\\xfe end\\n');"
         "sys.stdout.flush(); serve()"
     )
-    start(make_target(), launch(script), tmp_path / "log")
+    start(place.target(), place.launch(script), tmp_path / "log")
     text = (tmp_path / "log").read_text(encoding="utf-8")
     assert text.replace("\n", "").count("x") == 300_000
     assert "\ufffd\ufffd end\n" in text
     assert text.endswith("model loaded\n")
 
 
-def test_only_the_last_lines_are_kept_in_memory(make_target: Any, tmp_path: Path) -> None:
+def test_only_the_last_lines_are_kept_in_memory(place: Any, tmp_path: Path) -> None:
     script = "[print('line', n) for n in range(1000)]; sys.stdout.flush(); serve()"
 
     async def use(target: Any, _: Endpoint) -> None:
         assert target.log_tail(3) == ("line 999", "loading model", "model loaded")
         assert len(target.log_tail(10_000)) == 400
 
-    start(make_target(), launch(script), tmp_path / "log", use)
+    start(place.target(), place.launch(script), tmp_path / "log", use)
 
 
 # --- ending ---------------------------------------------------------------------------------
 
 
-def test_a_server_killed_from_outside_is_seen_as_killed(make_target: Any, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("on_this_machine")
+def test_a_server_killed_from_outside_is_seen_as_killed(place: Any, tmp_path: Path) -> None:
     async def use(target: Any, _: Endpoint) -> None:
         os.kill(target.pid, signal.SIGKILL)
         assert await target.exited(5) == "killed by SIGKILL"
         assert target.exit_status() == "killed by SIGKILL"
 
-    start(make_target(), launch("serve()"), tmp_path / "log", use)
+    start(place.target(), place.launch("serve()"), tmp_path / "log", use)
 
 
+@pytest.mark.usefixtures("on_this_machine")
 @pytest.mark.parametrize("options", ["", "start_new_session=True"])
-def test_stop_ends_what_the_server_started(make_target: Any, tmp_path: Path, options: str) -> None:
+def test_stop_ends_what_the_server_started(place: Any, tmp_path: Path, options: str) -> None:
     log = tmp_path / "log"
 
     async def use(target: Any, _: Endpoint) -> None:
         assert alive(spawned(log))
 
-    target = make_target()
-    start(target, launch(f"spawn({options}); serve()"), log, use)
+    target = place.target()
+    start(target, place.launch(f"spawn({options}); serve()"), log, use)
     assert not alive(spawned(log))
     assert target.exit_status() == "killed by SIGTERM"
 
 
-def test_stop_ends_the_workers_of_a_server_that_died_before(
-    make_target: Any, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("on_this_machine")
+def test_stop_ends_the_workers_of_a_server_that_died_before(place: Any, tmp_path: Path) -> None:
     log = tmp_path / "log"
 
     async def use(target: Any, _: Endpoint) -> None:
@@ -287,12 +269,13 @@ def test_stop_ends_the_workers_of_a_server_that_died_before(
         await target.exited(5)
         assert alive(spawned(log))
 
-    start(make_target(), launch("spawn(); serve()"), log, use)
+    start(place.target(), place.launch("spawn(); serve()"), log, use)
     assert ends(spawned(log))
 
 
+@pytest.mark.usefixtures("on_this_machine")
 def test_stop_does_not_wait_for_an_orphan_that_holds_the_log(
-    make_target: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process, "_DRAIN_S", 0.05)
     log = tmp_path / "log"
@@ -303,54 +286,56 @@ def test_stop_does_not_wait_for_an_orphan_that_holds_the_log(
         await asyncio.wait_for(target.stop(), 5)
 
     try:
-        start(make_target(), launch("spawn(start_new_session=True); serve()"), log, use)
+        start(place.target(), place.launch("spawn(start_new_session=True); serve()"), log, use)
     finally:
         os.kill(spawned(log), signal.SIGKILL)
 
 
+@pytest.mark.usefixtures("on_this_machine")
 def test_a_server_that_does_not_want_to_end_is_killed(
-    make_target: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process, "_STOP_S", 0.5)
-    target = make_target()
+    target = place.target()
     script = "signal.signal(signal.SIGTERM, signal.SIG_IGN); serve()"
-    start(target, launch(script), tmp_path / "log")
+    start(target, place.launch(script), tmp_path / "log")
     assert target.exit_status() == "killed by SIGKILL"
 
 
-def test_a_clean_end_is_seen_as_such(make_target: Any, tmp_path: Path) -> None:
-    target = make_target()
+def test_a_clean_end_is_seen_as_such(place: Any, tmp_path: Path) -> None:
+    target = place.target()
     script = "signal.signal(signal.SIGTERM, lambda *_: os._exit(0)); serve()"
-    start(target, launch(script), tmp_path / "log")
+    start(target, place.launch(script), tmp_path / "log")
     assert target.exit_status() == "exit code 0"
 
 
 def test_stop_is_safe_before_the_start_twice_and_after_a_failure(
-    make_target: Any, tmp_path: Path
+    place: Any, tmp_path: Path
 ) -> None:
     async def run() -> None:
-        target = make_target()
+        target = place.target()
         await target.stop()
         assert target.exit_status() is None
-        await target.start(launch("serve()"), tmp_path / "log", 10, lambda _: None)
+        await target.start(place.launch("serve()"), tmp_path / "log", 10, lambda _: None)
         await target.stop()
         await target.stop()
         assert target.exit_status() == "killed by SIGTERM"
-        failing = make_target()
+        failing = place.target()
         with pytest.raises(StartError):
-            await failing.start(launch("sys.exit(1)"), tmp_path / "log2", 10, lambda _: None)
+            await failing.start(place.launch("sys.exit(1)"), tmp_path / "log2", 10, lambda _: None)
         await failing.stop()
         await failing.stop()
 
     asyncio.run(run())
 
 
+@pytest.mark.usefixtures("on_this_machine")
 def test_a_second_stop_signals_nobody(
-    make_target: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The number of the dead server may belong to another process by then."""
-    target = make_target()
-    start(target, launch("serve()"), tmp_path / "log")
+    target = place.target()
+    start(target, place.launch("serve()"), tmp_path / "log")
     signalled: list[int] = []
     monkeypatch.setattr(os, "killpg", lambda pid, _: signalled.append(pid))
     asyncio.run(target.stop())
@@ -360,10 +345,10 @@ def test_a_second_stop_signals_nobody(
 # --- deployed -------------------------------------------------------------------------------
 
 
-def test_deployed_stops_after_the_block(make_target: Any, tmp_path: Path) -> None:
+def test_deployed_stops_after_the_block(place: Any, tmp_path: Path) -> None:
     async def run() -> None:
-        target = make_target()
-        block = deployed(target, launch("serve()"), tmp_path / "log", 10, lambda _: None)
+        target = place.target()
+        block = deployed(target, place.launch("serve()"), tmp_path / "log", 10, lambda _: None)
         async with block as endpoint:
             assert endpoint.model == "tiny"
         assert target.exit_status() == "killed by SIGTERM"
@@ -371,11 +356,11 @@ def test_deployed_stops_after_the_block(make_target: Any, tmp_path: Path) -> Non
     asyncio.run(run())
 
 
-def test_deployed_stops_after_an_error_in_the_block(make_target: Any, tmp_path: Path) -> None:
-    target = make_target()
+def test_deployed_stops_after_an_error_in_the_block(place: Any, tmp_path: Path) -> None:
+    target = place.target()
 
     async def run() -> None:
-        what = launch("serve()")
+        what = place.launch("serve()")
         async with deployed(target, what, tmp_path / "log", 10, lambda _: None):
             raise ZeroDivisionError
 
@@ -388,15 +373,15 @@ def test_deployed_stops_after_an_error_in_the_block(make_target: Any, tmp_path: 
     "script", ["serve()", "print('loading model', flush=True); time.sleep(60)"]
 )
 def test_deployed_stops_when_cancelled_ready_or_not(
-    make_target: Any, tmp_path: Path, script: str
+    place: Any, tmp_path: Path, script: str
 ) -> None:
-    target = make_target()
+    target = place.target()
 
     async def run() -> None:
         begun = asyncio.Event()
 
         async def work() -> None:
-            what = launch(script)
+            what = place.launch(script)
             async with deployed(target, what, tmp_path / "log", 10, lambda _: begun.set()):
                 await asyncio.sleep(60)
 
@@ -410,15 +395,15 @@ def test_deployed_stops_when_cancelled_ready_or_not(
     assert target.exit_status() == "killed by SIGTERM"
 
 
-def test_deployed_finishes_stopping_when_cancelled_again(make_target: Any, tmp_path: Path) -> None:
-    target = make_target()
+def test_deployed_finishes_stopping_when_cancelled_again(place: Any, tmp_path: Path) -> None:
+    target = place.target()
     slow = "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.04), os._exit(0)))"
 
     async def run() -> None:
         begun = asyncio.Event()
 
         async def work() -> None:
-            what = launch(f"{slow}; serve()")
+            what = place.launch(f"{slow}; serve()")
             async with deployed(target, what, tmp_path / "log", 10, lambda _: None):
                 begun.set()
                 await asyncio.sleep(60)
@@ -444,7 +429,7 @@ from leadline.deploy.process import ProcessTarget
 from leadline.launch import Launch
 async def main():
     target = ProcessTarget()
-    argv = (sys.executable, "-I", "-S", "-c", sys.argv[1], sys.argv[2])
+    argv = (sys.executable, "-I", "-S", "-c", sys.argv[1], sys.argv[2], "127.0.0.1")
     what = Launch(argv=argv, port=int(sys.argv[2]), served_model="tiny")
     await target.start(what, Path(sys.argv[3]), 10, lambda _: None)
     print(target.pid, flush=True)
@@ -479,10 +464,9 @@ serve()
 """
 
 
-def test_a_progress_bar_is_shown_as_it_is_redrawn(make_target: Any, tmp_path: Path) -> None:
-    what = launch(BAR)
-    what = replace(what, phases=(("model shards", "loading the weights"), *PHASES))
-    phases = start(make_target(), what, tmp_path / "log")
+def test_a_progress_bar_is_shown_as_it_is_redrawn(place: Any, tmp_path: Path) -> None:
+    what = replace(place.launch(BAR), phases=(("model shards", "loading the weights"),))
+    phases = start(place.target(), what, tmp_path / "log")
     assert phases[:2] == [
         "loading the weights: 1 of 4, 00:30 left",
         "loading the weights: 2 of 4, 00:20 left",
@@ -505,16 +489,17 @@ serve()
 """
 
 
+@pytest.mark.usefixtures("on_this_machine")
 @pytest.mark.parametrize("killed", [False, True])
 @pytest.mark.parametrize("child_holds", [False, True])
 def test_no_shared_memory_of_a_server_outlives_it(
-    make_target: Any, tmp_path: Path, killed: bool, child_holds: bool
+    place: Any, tmp_path: Path, killed: bool, child_holds: bool
 ) -> None:
     async def kill(target: Any, _: Endpoint) -> None:
         if killed:
             os.kill(target.pid, signal.SIGKILL)
 
-    what = launch(f"child_holds = {child_holds}" + SHARED)
-    start(make_target(), what, tmp_path / "log", use=kill)
+    what = place.launch(f"child_holds = {child_holds}" + SHARED)
+    start(place.target(), what, tmp_path / "log", use=kill)
     (line,) = [x for x in (tmp_path / "log").read_text().splitlines() if x.startswith("segment")]
     assert not Path(line.split()[1]).exists()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leadline.engines.engine import load_engine
-from leadline.metrics.scrape import growth, read_counters
+from leadline.metrics.scrape import growth, read_counters, read_gauges
 
 DATA = Path(__file__).parents[1] / "data"
 VLLM = load_engine("vllm").counters
@@ -23,6 +23,9 @@ VLLM = load_engine("vllm").counters
                 "cached_tokens": 896.0,
                 "queried_tokens": 52_966.0,
                 "preemptions": 0.0,
+                "output_tokens": 158.0,
+                "prefill_s": 32.3126961329981,
+                "queue_s": 0.0001878260018202127,
             },
         ),
         (
@@ -32,6 +35,9 @@ VLLM = load_engine("vllm").counters
                 "cached_tokens": 0.0,
                 "queried_tokens": 2_075_659.0,
                 "preemptions": 0.0,
+                "output_tokens": 50.0,
+                "prefill_s": 266.62267143200006,
+                "queue_s": 0.000440858999354532,
             },
         ),
     ],
@@ -41,6 +47,40 @@ def test_the_metrics_of_recorded_releases_are_read(
 ) -> None:
     text = (DATA / f"vllm-{version}-metrics.txt").read_text(encoding="utf-8")
     assert read_counters(text, VLLM) == counters
+
+
+@pytest.mark.parametrize("version", ["0.12", "0.32"])
+def test_the_gauges_of_recorded_releases_are_read(version: str) -> None:
+    text = (DATA / f"vllm-{version}-metrics.txt").read_text(encoding="utf-8")
+    found = read_gauges(text, load_engine("vllm").gauges)
+    assert found == {"running": 0.0, "waiting": 0.0, "kv_usage": 0.0}
+
+
+def test_the_metrics_of_llamacpp_are_read() -> None:
+    text = (DATA / "llamacpp-2026.10-metrics.txt").read_text(encoding="utf-8")
+    engine = load_engine("llamacpp")
+    assert set(read_counters(text, engine.counters)) == set(engine.counters)
+    assert read_gauges(text, engine.gauges) == {"running": 4.0, "waiting": 2.0}
+
+
+def test_both_prefill_stages_of_sglang_are_summed_and_no_other() -> None:
+    stages = {"prefill_forward": 1.5, "chunked_prefill": 6, "decode_loop": 90, "prefill_waiting": 7}
+    name = "sglang:per_stage_req_latency_seconds_sum"
+    text = "\n".join(f'{name}{{stage="{stage}",tp_rank="0"}} {s}' for stage, s in stages.items())
+    assert read_counters(text + "\n", load_engine("sglang").counters) == {"prefill_s": 7.5}
+
+
+def test_of_a_share_the_highest_label_set_counts() -> None:
+    text = (
+        'vllm:kv_cache_usage_perc{engine="0"} 0.5\nvllm:kv_cache_usage_perc{engine="1"} 0.75\n'
+        'vllm:num_requests_running{engine="0"} 3\nvllm:num_requests_running{engine="1"} 4\n'
+    )
+    assert read_gauges(text, load_engine("vllm").gauges) == {"kv_usage": 0.75, "running": 7}
+
+
+def test_a_name_is_not_taken_for_a_longer_one() -> None:
+    text = 'vllm:num_requests_waiting_by_reason{reason="capacity"} 5\n'
+    assert read_gauges(text, load_engine("vllm").gauges) == {}
 
 
 def test_label_sets_are_summed() -> None:

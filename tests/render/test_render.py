@@ -170,7 +170,9 @@ def test_no_value_reaches_a_shell(value: str, tmp_path_factory: pytest.TempPathF
     seen = folder / "seen"
     env = {"PATH": f"{folder}:/usr/bin:/bin", "SEEN": str(seen)}
     subprocess.run(["/bin/bash", folder / "run.sh"], env=env, capture_output=True, check=False)
-    words = [word for group in run_arguments(service, "scout-vllm.env", 8000) for word in group]
+    words = [
+        word for group in run_arguments(service.launch(8000), "scout-vllm.env") for word in group
+    ]
     assert seen.read_bytes().split(b"\0")[1:-1] == [word.encode() for word in words]
     assert sorted(path.name for path in folder.iterdir()) == [
         "docker",

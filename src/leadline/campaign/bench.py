@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from leadline.campaign.environment import describe_environment
+from leadline.campaign.sampled import sampled
 from leadline.campaign.serving import Served, require_endpoint, serving
 from leadline.errors import LoadError, SpecError
 from leadline.journal import Journal, Redactor, create_run
@@ -171,7 +172,8 @@ async def run_bench(settings: LoadSettings, runs_root: Path, redact: Redactor) -
         try:
             journal.write("environment.json", describe_environment())
             journal.event("load_started", engine=served.engine.name, warmup=len(warm))
-            await _run(bench, jobs, arrivals_s, journal, warm)
+            with sampled(served, _DEPLOYMENT, journal.path):
+                await _run(bench, jobs, arrivals_s, journal, warm)
         finally:
             journal.close()
     return journal.path

@@ -79,22 +79,25 @@ def is_load(path: Path) -> bool:
 
 
 def report_load(path: Path, *, as_json: bool) -> int:
-    """Derive a load's verdict from its journal, write ``report.json``, and show it."""
+    """Derive a load's verdict from its journal, write its report, and show it."""
     import orjson
 
     from leadline.journal import Run, write_whole
     from leadline.metrics.load_verdict import LOAD_SCHEMA, judge_load
+    from leadline.report.load_page import write_load_report
     from leadline.report.load_table import render_load
 
-    verdict = judge_load(Run(path))
+    run = Run(path)
+    verdict = judge_load(run)
     document = {"schema": LOAD_SCHEMA, **verdict.model_dump(mode="json")}
     written = path / "report.json"
     write_whole(written, orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+    pages = write_load_report(run, verdict)
     if as_json:
         echo_json(document)
     else:
         console().print(render_load(verdict))
-        click.echo(f"\n  {written}")
+        click.echo("\n" + "\n".join(f"  {page}" for page in (*pages, written)))
     return verdict.exit_code
 
 

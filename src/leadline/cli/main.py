@@ -8,6 +8,7 @@ import sys
 import click
 
 from leadline import __version__
+from leadline.cli.auditing import audit
 from leadline.cli.bench import bench
 from leadline.cli.planning import plan
 from leadline.cli.prompting import prompt
@@ -61,5 +62,5 @@ def cli() -> None:
     """
 
 
-for _verb in (quickstart, plan, render, prompt, run, prove, bench, report, runs):
+for _verb in (quickstart, plan, render, prompt, run, prove, bench, audit, report, runs):
     cli.add_command(_verb)

@@ -8,31 +8,24 @@ import os
 import re
 import signal
 import socket
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable
+from contextlib import closing, suppress
 from pathlib import Path
 
 import aiohttp
 import psutil
 
+from leadline.deploy.health import is_healthy
+from leadline.deploy.log import LINE_BYTES, TAIL_LINES, Redact, ServerLog
 from leadline.deploy.target import OnPhase, StartError
 from leadline.errors import DeployError
 from leadline.launch import Endpoint, Launch
 
 _POLL_S = 0.1
 _STOP_S = 10.0
-_TAIL_LINES = 400
 _DRAIN_S = 2.0
-_OK = 200
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-# Longest line kept; an engine that prints a whole prompt must not fill the disk.
-_LINE_BYTES = 64 * 1024
-# A bar of tqdm, as Python engines draw it: 5/50 [00:10<01:30, 2.00s/it].
-_BAR = re.compile(r"\b(?P<done>\d+)/(?P<of>\d+) \[[\d:]+<(?P<left>[\d:]+|\?)")
 _SHARED_MEMORY = re.compile(r"/dev/shm/\S+$", re.MULTILINE)  # noqa: S108
-
-Redact = Callable[[str], str]
 
 
 class ProcessTarget:
@@ -42,8 +35,7 @@ class ProcessTarget:
         self._redact = redact
         self._process: asyncio.subprocess.Process | None = None
         self._pump: asyncio.Task[None] | None = None
-        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
-        self._phase = ""
+        self._log: ServerLog | None = None
         self._segments: set[Path] = set()
         self._stopped = False
 
@@ -52,7 +44,8 @@ class ProcessTarget:
     ) -> Endpoint:
         _refuse_occupied(launch)
         self._process = await _spawn(launch)
-        self._pump = asyncio.create_task(self._copy_log(launch, log, on_phase))
+        self._log = ServerLog(launch, log, self._redact, on_phase)
+        self._pump = asyncio.create_task(self._copy_log(self._log))
         await self._wait_ready(launch, timeout_s)
         self._segments |= _shared_segments(_pids(self._process.pid, _family(self._process.pid)))
         return Endpoint(url=launch.base_url, model=launch.served_model)
@@ -76,7 +69,7 @@ class ProcessTarget:
         return self.exit_status()
 
     def log_tail(self, lines: int = 40) -> tuple[str, ...]:
-        return tuple(self._tail)[-lines:]
+        return self._log.tail(lines) if self._log else ()
 
     async def stop(self) -> None:
         if self._process is None or self._stopped:
@@ -99,31 +92,17 @@ class ProcessTarget:
             await asyncio.wait({self._pump})
         self._stopped = True
 
-    async def _copy_log(self, launch: Launch, log: Path, on_phase: OnPhase) -> None:
+    async def _copy_log(self, log: ServerLog) -> None:
         assert self._process  # noqa: S101
         assert self._process.stdout  # noqa: S101
-        with log.open("a", encoding="utf-8") as file:
+        with closing(log):
             async for line in _read_lines(self._process.stdout):
-                text = self._redact(line.decode(errors="replace"))
-                file.write(text)
-                file.flush()
-                if text.strip():
-                    self._tail.append(text.rstrip("\r\n"))
-                    self._note_phase(text, launch, on_phase)
-
-    def _note_phase(self, line: str, launch: Launch, on_phase: OnPhase) -> None:
-        doing = next((phase for text, phase in launch.phases if text in line), None)
-        if doing is None:
-            return
-        shown = doing + _word_bar(line)
-        if shown != self._phase:
-            self._phase = shown
-            on_phase(shown)
+                log.take(line)
 
     async def _wait_ready(self, launch: Launch, timeout_s: float) -> None:
         try:
             async with asyncio.timeout(timeout_s), aiohttp.ClientSession() as session:
-                while not await _healthy(session, launch):
+                while not await is_healthy(session, launch):
                     if self._process and self._process.returncode is not None:
                         await self._drain_log()
                         raise self._start_error(f"the server ended: {self.exit_status()}", "exited")
@@ -138,7 +117,7 @@ class ProcessTarget:
 
     def _start_error(self, what: str, cause: str) -> StartError:
         # A cause can stand far above the last line: several processes print their traces.
-        log = self.log_tail(_TAIL_LINES)
+        log = self.log_tail(TAIL_LINES)
         return StartError(what, cause=cause, log_tail=log, exit_status=self.exit_status())
 
 
@@ -201,35 +180,15 @@ def _die_with_parent() -> None:
 async def _read_lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
     """Lines with their ends, as they come; each redrawing of a progress bar is one."""
     rest = b""
-    while chunk := await stream.read(_LINE_BYTES):
+    while chunk := await stream.read(LINE_BYTES):
         *lines, rest = re.split(rb"(?<=[\r\n])", rest + chunk)
         for line in lines:
             yield line
-        if len(rest) >= _LINE_BYTES:
+        if len(rest) >= LINE_BYTES:
             yield rest
             rest = b""
     if rest:
         yield rest
-
-
-async def _healthy(session: aiohttp.ClientSession, launch: Launch) -> bool:
-    try:
-        async with (
-            asyncio.timeout(5),
-            session.get(launch.base_url + launch.health_path) as response,
-        ):
-            return response.status == _OK
-    except (aiohttp.ClientError, OSError, TimeoutError):
-        return False
-
-
-def _word_bar(line: str) -> str:
-    """``: 5 of 50, 01:30 left``, by the engine's own estimate."""
-    bars = list(_BAR.finditer(line))
-    if not bars:
-        return ""
-    done, of, left = bars[-1].group("done", "of", "left")
-    return f": {done} of {of}" + (f", {left} left" if left not in ("?", "00:00") else "")
 
 
 def _family(pid: int) -> list[psutil.Process]:

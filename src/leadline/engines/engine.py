@@ -86,9 +86,9 @@ class Engine:
 
     metrics_path: str | None = "/metrics"
     counters: Mapping[str, str] = field(default_factory=dict)
-    """Canonical name to Prometheus sample name."""
+    """Canonical name to Prometheus sample name; ``prefill_s`` and ``queue_s`` count seconds."""
     gauges: Mapping[str, str] = field(default_factory=dict)
-    """The same for what goes up and down: requests running and waiting, share of the KV cache."""
+    """What is now: ``running`` and ``waiting`` requests, ``kv_usage`` as a share of the cache."""
     statements: tuple[Statement, ...] = ()
     """Figures that its start-up log states."""
     resolved: ResolvedSettings | None = None

@@ -121,7 +121,10 @@ LLAMACPP = Engine(
     counters={
         "prompt_tokens": "llamacpp:prompt_tokens_total",
         "cached_tokens": "llamacpp:prompt_tokens_cached_total",
+        "output_tokens": "llamacpp:tokens_predicted_total",
+        "prefill_s": "llamacpp:prompt_seconds_total",
     },
+    # It does not tell how full its KV cache is.
     gauges={
         "running": "llamacpp:requests_processing",
         "waiting": "llamacpp:requests_deferred",

@@ -10,4 +10,9 @@ from dataclasses import replace
 
 from leadline.engines.vllm import VLLM
 
-NEURON = replace(VLLM, name="neuron", source="vLLM's server; vllm-neuron 0.4.1 by its source")
+NEURON = replace(
+    VLLM,
+    name="neuron",
+    source="vLLM's server; vllm-neuron 0.4.1 by its source",
+    signature_path=None,  # by its routes it is vLLM
+)

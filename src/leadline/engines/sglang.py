@@ -21,5 +21,16 @@ SGLANG = Engine(
     counters={
         "prompt_tokens": "sglang:prompt_tokens_total",
         "cached_tokens": "sglang:cached_tokens_total",
+        "preemptions": "sglang:num_retractions_sum",
+        "output_tokens": "sglang:generation_tokens_total",
+        # A prompt longer than a chunk goes through both stages (metrics/collector.py).
+        "prefill_s": "sglang:per_stage_req_latency_seconds_sum"
+        '{stage=~"prefill_forward|chunked_prefill"}',
+        "queue_s": "sglang:queue_time_seconds_sum",
+    },
+    gauges={
+        "running": "sglang:num_running_reqs",
+        "waiting": "sglang:num_queue_reqs",
+        "kv_usage": "sglang:token_usage",
     },
 )

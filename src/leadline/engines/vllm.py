@@ -80,6 +80,9 @@ VLLM = Engine(
         "cached_tokens": "vllm:prefix_cache_hits_total",
         "queried_tokens": "vllm:prefix_cache_queries_total",
         "preemptions": "vllm:num_preemptions_total",
+        "output_tokens": "vllm:generation_tokens_total",
+        "prefill_s": "vllm:request_prefill_time_seconds_sum",
+        "queue_s": "vllm:request_queue_time_seconds_sum",
     },
     gauges={
         "running": "vllm:num_requests_running",

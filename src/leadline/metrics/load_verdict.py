@@ -10,7 +10,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from leadline.journal import Run
+from leadline.metrics.load_statistics import Answer, LoadStatistics, describe_load
 from leadline.metrics.measures import NS, Measures, measure
+from leadline.metrics.sampling import ServerSummary, during, read_samples, summarise_server
 from leadline.metrics.statistics import Quantiles, quantiles
 from leadline.records import Record, Strain
 from leadline.spec import PromptForm
@@ -91,6 +93,10 @@ class LoadVerdict(BaseModel):
     late_s: Quantiles | None
     """Real minus intended send time of an open loop."""
     strain: Strain | None
+    statistics: LoadStatistics | None = None
+    """Intervals, the steady window, outliers."""
+    server: ServerSummary | None = None
+    """What the server's own metrics said meanwhile."""
 
     @property
     def exit_code(self) -> int:
@@ -113,6 +119,7 @@ def judge_load(run: Run) -> LoadVerdict:
     wall_s = _wall_s(records)
     status, reason = _conclude(settings, len(records), len(sound), strain, late)
     good = sum(_is_good(item, settings) for item in measures)
+    has_goals = _has_goals(settings)
     return LoadVerdict(
         run_id=run.facts["id"],
         started=run.facts["started"],
@@ -131,10 +138,30 @@ def judge_load(run: Run) -> LoadVerdict:
         wall_s=wall_s,
         requests_per_s=len(sound) / wall_s if wall_s else None,
         output_tokens_per_s=_output_tokens(measures) / wall_s if wall_s else None,
-        goodput_per_s=good / wall_s if wall_s and _has_goals(settings) else None,
+        goodput_per_s=good / wall_s if wall_s and has_goals else None,
         late_s=late,
         strain=strain,
+        statistics=describe_load(_answers(records, problems, settings), has_goals=has_goals),
+        server=summarise_server(during(records, read_samples(run))),
     )
+
+
+def _answers(
+    records: Sequence[Record], problems: Sequence[object], settings: LoadSettings
+) -> list[Answer]:
+    """Each request with its measures, or with none where it was not answered as asked."""
+    found = []
+    for record, problem in zip(records, problems, strict=True):
+        measures = None if problem else measure(record.exchange)
+        good = measures is not None and _is_good(measures, settings)
+        found.append(Answer(record=record, measures=measures, good=good))
+    return found
+
+
+def outcome(record: Record) -> str:
+    """``answered``, or the kind of the failure."""
+    found = _problem(record)
+    return found[0] if found else "answered"
 
 
 def _problem(record: Record) -> tuple[str, str] | None:

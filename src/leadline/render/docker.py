@@ -5,38 +5,54 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from leadline.render.service import Cache, Devices, Service, split_options
+from leadline.launch import Container, Devices, Launch, Volume
+from leadline.render.service import Service, split_options
 from leadline.render.yaml import Comments, Path
 
 LABEL = "io.leadline.service"
 """What carries it was started by Leadline, and only that is ever stopped or removed."""
-_LOG_BYTES, _LOG_FILES = "100m", "5"
+ULIMITS = {"memlock": -1, "stack": 64 * 2**20}
+"""Memory pinned for transfers, and the stacks of many threads."""
+LOG_OPTIONS = {"max-size": "100m", "max-file": "5"}
 
 
-def run_arguments(service: Service, env_file: str, host_port: int) -> tuple[tuple[str, ...], ...]:
-    """Arguments of ``docker run`` in groups that belong on one line."""
-    options = split_options(service.arguments)
+def run_arguments(launch: Launch, env_file: str) -> tuple[tuple[str, ...], ...]:
+    """Arguments of ``docker run`` in groups that belong on one line.
+
+    ``ValueError`` for a launch that is not for a container.
+    """
+    container = require_container(launch)
+    options = split_options(launch.arguments)
+    memory = [("--memory", str(container.memory_bytes))] if container.memory_bytes else []
     return (
         ("--detach",),
-        ("--name", service.name),
-        ("--label", f"{LABEL}={service.name}"),
+        ("--name", container.name),
+        ("--label", f"{LABEL}={container.name}"),
         ("--init",),
         ("--restart", "unless-stopped"),
-        ("--publish", f"127.0.0.1:{host_port}:8000"),
-        *_device_arguments(service.devices),
-        ("--shm-size", str(service.shm_bytes)),
-        ("--ulimit", "memlock=-1"),
-        ("--ulimit", "stack=67108864"),
-        ("--stop-timeout", str(service.grace_s)),
-        ("--log-opt", f"max-size={_LOG_BYTES}", "--log-opt", f"max-file={_LOG_FILES}"),
-        *(("--volume", f"{volume(service, cache)}:{cache.path}") for cache in service.caches),
+        ("--publish", f"127.0.0.1:{launch.port}:{container.port}"),
+        *_device_arguments(container.devices),
+        ("--shm-size", str(container.shm_bytes)),
+        *memory,
+        *(("--ulimit", f"{name}={value}") for name, value in ULIMITS.items()),
+        ("--stop-timeout", str(container.stop_s)),
+        tuple(
+            word for name, value in LOG_OPTIONS.items() for word in ("--log-opt", f"{name}={value}")
+        ),
+        *(("--volume", _mount(volume)) for volume in container.volumes),
         ("--env-file", env_file),
-        *(("--env", f"{name}={value}") for name, value in service.env.items()),
-        ("--entrypoint", service.program[0]),
-        (service.image,),
-        (*service.program[1:], *options[0]),
+        *(("--env", f"{name}={value}") for name, value in launch.env.items()),
+        ("--entrypoint", container.entrypoint[0]),
+        (container.image,),
+        (*container.entrypoint[1:], *options[0]),
         *options[1:],
     )
+
+
+def require_container(launch: Launch) -> Container:
+    if launch.container is None:
+        raise ValueError("the launch is not for a container")
+    return launch.container
 
 
 def compose_file(service: Service, env_file: str, host_port: int) -> tuple[Any, Comments]:
@@ -53,11 +69,11 @@ def compose_file(service: Service, env_file: str, host_port: int) -> tuple[Any, 
         "environment": {name: _literal(value) for name, value in service.env.items()},
         "ports": [f"127.0.0.1:{host_port}:8000"],
         "shm_size": service.shm_bytes,
-        "ulimits": {"memlock": -1, "stack": 67108864},
-        "volumes": [f"{volume(service, cache)}:{cache.path}" for cache in service.caches],
+        "ulimits": ULIMITS,
+        "volumes": [f"{service.volume(cache)}:{cache.path}" for cache in service.caches],
         "logging": {
             "driver": "json-file",
-            "options": {"max-size": _LOG_BYTES, "max-file": _LOG_FILES},
+            "options": LOG_OPTIONS,
         },
         "healthcheck": {
             "test": ["CMD", "python3", "-c", HEALTH_PROGRAM],
@@ -69,7 +85,7 @@ def compose_file(service: Service, env_file: str, host_port: int) -> tuple[Any, 
         "stop_grace_period": f"{service.grace_s}s",
         **_compose_devices(service.devices),
     }
-    volumes = [volume(service, cache) for cache in service.caches]
+    volumes = [service.volume(cache) for cache in service.caches]
     document = {
         "name": service.name,
         "services": {"server": body},
@@ -88,18 +104,21 @@ def _literal(text: str) -> str:
     return text.replace("$", "$$")
 
 
-def volume(service: Service, cache: Cache) -> str:
-    """Weights are shared by all services of this machine; compiled code is of one."""
-    return "leadline-weights" if cache.name == "weights" else f"{service.name}-{cache.name}"
+def _mount(volume: Volume) -> str:
+    return f"{volume.source}:{volume.path}{':ro' if volume.read_only else ''}"
 
 
 def _device_arguments(devices: Devices) -> Iterator[tuple[str, ...]]:
     if devices.kind == "nvidia":
-        count = "all" if devices.per_node == 0 else str(devices.per_node)
-        yield ("--gpus", count)
-    if devices.kind == "neuron":
-        for number in range(devices.per_node):
-            yield ("--device", f"/dev/neuron{number}")
+        yield ("--gpus", str(devices.per_node))
+    for path in device_paths(devices):
+        yield ("--device", path)
+
+
+def device_paths(devices: Devices) -> list[str]:
+    if devices.kind != "neuron":
+        return []
+    return [f"/dev/neuron{number}" for number in range(devices.per_node)]
 
 
 def _compose_devices(devices: Devices) -> dict[str, Any]:
@@ -110,9 +129,8 @@ def _compose_devices(devices: Devices) -> dict[str, Any]:
             "capabilities": ["gpu"],
         }
         return {"deploy": {"resources": {"reservations": {"devices": [reservation]}}}}
-    if devices.kind == "neuron":
-        return {"devices": [f"/dev/neuron{n}:/dev/neuron{n}" for n in range(devices.per_node)]}
-    return {}
+    paths = device_paths(devices)
+    return {"devices": [f"{path}:{path}" for path in paths]} if paths else {}
 
 
 def _comments(service: Service) -> Comments:

@@ -192,7 +192,7 @@ def _server(service: Service, arguments: tuple[str, ...], *, serving: bool) -> O
 def _serving(service: Service) -> Object:
     health = {"httpGet": {"path": "/health", "port": "http"}}
     return {
-        "ports": [{"name": "http", "containerPort": PORT}],
+        "ports": [{"name": "http", "protocol": "TCP", "containerPort": PORT}],
         "startupProbe": {
             **health,
             "periodSeconds": _PERIOD_S,
@@ -236,7 +236,7 @@ def _service(service: Service, namespace: str) -> tuple[Object, Comments]:
         "spec": {
             "type": "ClusterIP",
             "selector": selector,
-            "ports": [{"name": "http", "port": 80, "targetPort": "http"}],
+            "ports": [{"name": "http", "protocol": "TCP", "port": 80, "targetPort": "http"}],
         },
     }
     megabytes = ceil(service.input_tokens * 8 / 1e6)

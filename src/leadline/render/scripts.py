@@ -24,7 +24,7 @@ _LADDER_STEPS = 4
 
 
 def write_docker(service: Service, file: str, header: str, env_file: str) -> str:
-    groups = run_arguments(service, env_file, HOST_PORT)
+    groups = run_arguments(service.launch(HOST_PORT), env_file)
     text = [" ".join(_quote_env(word, env_file) for word in group) for group in groups]
     return _render("docker.sh", service, header, file=file, env_file=env_file, groups=text)
 

@@ -11,11 +11,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
-from typing import Any, Literal
+from typing import Any
 
 from leadline.catalog.reading import read_table
 from leadline.engines.engine import LaunchRequest, load_engine
 from leadline.errors import PlanError, SpecError
+from leadline.launch import Container, Devices, Launch, Volume
 from leadline.plan.hardware import Hardware
 from leadline.plan.schema import Plan, Seconds
 from leadline.plan.startup import PROBE_FACTOR, estimate_start
@@ -30,16 +31,6 @@ DRAIN_S = 15
 _PAGES = 1.1
 """The weights' folder holds a little more than tensors."""
 _COMPILED_BYTES = 20 * GIB
-
-DeviceKind = Literal["nvidia", "neuron", "none"]
-
-
-@dataclass(frozen=True)
-class Devices:
-    kind: DeviceKind
-    per_node: int
-    """GPUs, or Neuron chips."""
-    nodes: int = 1
 
 
 @dataclass(frozen=True)
@@ -80,6 +71,31 @@ class Service:
     """How long the longest request may take, by its slowest estimate and half more."""
     notes: tuple[str, ...] = field(default=())
     """What the plan says of it, for people."""
+
+    def launch(self, port: int) -> Launch:
+        """As a container of this machine, published on ``port``."""
+        container = Container(
+            name=self.name,
+            image=self.image,
+            entrypoint=self.program,
+            port=PORT,
+            devices=self.devices,
+            shm_bytes=self.shm_bytes,
+            volumes=tuple(Volume(self.volume(cache), cache.path) for cache in self.caches),
+            secrets=self.secrets,
+            stop_s=self.grace_s,
+        )
+        return Launch(
+            argv=(*self.program, *self.arguments),
+            port=port,
+            served_model=self.served_model,
+            env=self.env,
+            container=container,
+        )
+
+    def volume(self, cache: Cache) -> str:
+        """Weights are shared by all services of this machine; compiled code is of one."""
+        return "leadline-weights" if cache.name == "weights" else f"{self.name}-{cache.name}"
 
     @property
     def start_limit_s(self) -> int:

@@ -10,7 +10,7 @@ import vl_convert
 from leadline.verdict import CellVerdict, RunVerdict, Trial
 
 _WIDTH, _HEIGHT = 430, 240
-_BLUE, _RED, _GREY = "#1f6feb", "#c4314b", "#8b949e"
+BLUE, RED, GREY = "#1f6feb", "#c4314b", "#8b949e"
 _CONFIG: dict[str, Any] = {
     "background": "white",
     "font": "system-ui, Helvetica, Arial, sans-serif",
@@ -99,9 +99,9 @@ def _ttft_chart(rows: list[dict[str, Any]], predicted: list[dict[str, Any]]) -> 
         .mark_point(filled=True, size=55, opacity=0.8)
         .encode(x=_tokens_axis(), y=seconds, color=_by_deployment(rows))
     )
-    bars = alt.Chart(alt.Data(values=predicted)).mark_rule(color=_GREY, strokeWidth=2)
+    bars = alt.Chart(alt.Data(values=predicted)).mark_rule(color=GREY, strokeWidth=2)
     band = bars.encode(x=_tokens_axis(), y="low:Q", y2="high:Q")
-    ticks = alt.Chart(alt.Data(values=predicted)).mark_tick(color=_GREY, thickness=2, size=14)
+    ticks = alt.Chart(alt.Data(values=predicted)).mark_tick(color=GREY, thickness=2, size=14)
     expected = ticks.encode(x=_tokens_axis(), y=alt.Y("expected:Q", title="seconds"))
     return alt.layer(band, expected, measured).properties(
         title=alt.TitleParams(
@@ -129,7 +129,7 @@ def _rate_chart(rows: list[dict[str, Any]]) -> alt.HConcatChart:
 
 
 def _needle_chart(needles: list[dict[str, Any]]) -> alt.Chart:
-    results = alt.Scale(domain=["found", "missed"], range=[_BLUE, _RED])
+    results = alt.Scale(domain=["found", "missed"], range=[BLUE, RED])
     return (
         alt.Chart(alt.Data(values=needles))
         .mark_square(size=140, opacity=0.85)
@@ -150,7 +150,7 @@ def _needle_chart(needles: list[dict[str, Any]]) -> alt.Chart:
 def _gap_chart(gaps: list[dict[str, Any]]) -> alt.Chart:
     return (
         alt.Chart(alt.Data(values=gaps))
-        .mark_tick(color=_BLUE, opacity=0.5, thickness=1.5)
+        .mark_tick(color=BLUE, opacity=0.5, thickness=1.5)
         .encode(
             x=alt.X("gap_ms:Q", title="milliseconds"),
             y=alt.Y("tokens:N", title="prompt tokens", sort=alt.EncodingSortField("order")),
@@ -166,7 +166,7 @@ def _gap_chart(gaps: list[dict[str, Any]]) -> alt.Chart:
 def _by_deployment(rows: list[dict[str, Any]]) -> Any:
     """One colour, and no legend, where there is one deployment."""
     if len({row["deployment"] for row in rows}) == 1:
-        return alt.value(_BLUE)
+        return alt.value(BLUE)
     return alt.Color("deployment:N", title=None)
 
 

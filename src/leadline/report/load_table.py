@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from leadline.metrics.load_verdict import LoadVerdict
+from leadline.metrics.sampling import ServerSummary
 from leadline.metrics.statistics import Quantiles
 from leadline.report.tables import STATUS_STYLES
 from leadline.units import show_rate, show_seconds
@@ -59,6 +60,7 @@ def _lines(verdict: LoadVerdict) -> Iterator[Text]:
     yield Text(f"throughput   {requests} requests/s, {tokens} output tokens/s")
     if verdict.goodput_per_s is not None:
         yield Text(f"goodput      {_rate(verdict.goodput_per_s)} requests/s {_goals(verdict)}")
+    yield from _more(verdict)
     yield Text(f"not counted  {verdict.settings.warmup} warm-up requests", style="dim")
     if strain := verdict.strain:
         yield Text(
@@ -70,6 +72,32 @@ def _lines(verdict: LoadVerdict) -> Iterator[Text]:
     if verdict.reason:
         outcome.append(f"  {verdict.reason}", style="default")
     yield outcome
+
+
+def _more(verdict: LoadVerdict) -> Iterator[Text]:
+    """The steady window, outliers, and the server's own peaks, each in one line."""
+    if found := verdict.statistics:
+        steady = found.steady
+        length = f"{show_seconds(steady.length_s)}, {_rate(found.steady_requests_per_s)} requests/s"
+        tokens = f"{_rate(found.steady_output_tokens_per_s)} output tokens/s"
+        yield Text(f"steady       {steady.absent or f'{length}, {tokens}'}")
+        if found.outliers:
+            worst = found.outliers[0]
+            name, value = worst.measure.removesuffix("_s"), show_seconds(worst.value)
+            yield Text(
+                f"outliers     {len(found.outliers)}, all counted; the first: {name} of request "
+                f"{worst.request}, {value} (median {show_seconds(worst.median)})"
+            )
+    if (server := verdict.server) and (peaks := _peaks(server)):
+        yield Text(f"server       at most {', '.join(peaks)}; {server.samples} samples")
+
+
+def _peaks(server: ServerSummary) -> list[str]:
+    counts = {"running": server.highest_running, "waiting": server.highest_waiting}
+    peaks = [f"{value:.0f} {name}" for name, value in counts.items() if value is not None]
+    if server.highest_kv_usage is not None:
+        peaks.append(f"{server.highest_kv_usage:.0%} of its KV cache")
+    return peaks
 
 
 def _goals(verdict: LoadVerdict) -> str:

@@ -29,7 +29,7 @@ def report_view(run: Run, verdict: RunVerdict) -> dict[str, Any]:
         "cautions": [*verdict.warnings, *_cautions(verdict)],
         "proof_meanings": phrases.PROOF_MEANINGS,
         "measure_meanings": phrases.MEASURE_MEANINGS,
-        "environment": _environment(run.document("environment.json")),
+        "environment": environment_rows(run.document("environment.json")),
         "plans": _plans(run.document("plan.json")),
         "campaign_text": (run.path / "campaign.yaml").read_text(encoding="utf-8"),
         "run_path": str(run.path),
@@ -142,7 +142,7 @@ def _cautions(verdict: RunVerdict) -> list[str]:
     return cautions
 
 
-def _environment(facts: dict[str, Any]) -> list[tuple[str, str]]:
+def environment_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [
         ("Leadline", f"{facts.get('leadline')} ({facts.get('git') or 'no checkout'})"),
         ("machine", f"{facts.get('cpu')}, {facts.get('cpu_count')} cores"),

@@ -1,0 +1,23 @@
+"""Waiting for a server's own word that it is healthy."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+
+from leadline.launch import Launch
+
+_OK = 200
+_PATIENCE_S = 5
+
+
+async def is_healthy(session: aiohttp.ClientSession, launch: Launch) -> bool:
+    try:
+        async with (
+            asyncio.timeout(_PATIENCE_S),
+            session.get(launch.base_url + launch.health_path) as response,
+        ):
+            return response.status == _OK
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        return False

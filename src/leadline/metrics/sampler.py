@@ -1,0 +1,142 @@
+"""``python -m leadline.metrics.sampler``: watches a server and its devices until told to stop.
+
+A process of its own, because a thread would share the interpreter with the client whose ticks are
+measured. The plan comes on stdin as JSON, so that no credential stands in an argv; when stdin
+ends, so does this process. Lines are appended to ``scrapes.jsonl`` and ``telemetry.jsonl``.
+Ticks are ``perf_counter_ns``, which is one clock for all processes of a machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any
+from urllib.parse import urlsplit
+
+SAMPLE_SCHEMA = "leadline.sample/1"
+TELEMETRY_SCHEMA = "leadline.telemetry/1"
+
+_NICENESS = 5
+_OK = 200
+_MOST_BYTES = 16 * 2**20
+
+Line = dict[str, Any]
+Measure = Callable[[], Iterable[Line]]
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, meant for the one who started us
+    os.nice(_NICENESS)
+    plan = json.loads(sys.stdin.readline())
+    stopped, looked = threading.Event(), threading.Semaphore(0)
+    workers = [
+        threading.Thread(target=_watch, args=(measure, path, plan["interval_s"], stopped, looked))
+        for measure, path in _tasks(plan)
+    ]
+    for worker in workers:
+        worker.start()
+    for _ in workers:
+        looked.acquire()
+    print("ready", flush=True)  # noqa: T201
+    sys.stdin.read()
+    stopped.set()
+    for worker in workers:
+        worker.join()
+
+
+def _tasks(plan: Line) -> Iterable[tuple[Measure, Path]]:
+    run = Path(plan["run"])
+    if plan["metrics"]:
+        yield (lambda: [scrape(plan["metrics"], plan["timeout_s"])]), run / "scrapes.jsonl"
+    if plan["devices"]:
+        from leadline.metrics.devices import open_devices
+
+        devices = open_devices(plan["pid"], plan["interval_s"])
+        yield devices, run / "telemetry.jsonl"
+
+
+def _watch(
+    measure: Measure,
+    path: Path,
+    interval_s: float,
+    stopped: threading.Event,
+    looked: threading.Semaphore,
+) -> None:
+    """At once, then at each interval whatever the last one took, and once more at the end."""
+    with path.open("ab", buffering=0) as file:
+        due_ns = perf_counter_ns()
+        while True:
+            ended = stopped.is_set()
+            for line in measure():
+                file.write(json.dumps(line).encode() + b"\n")
+            looked.release()
+            if ended:
+                return
+            due_ns = max(due_ns + int(interval_s * 1e9), perf_counter_ns())
+            stopped.wait((due_ns - perf_counter_ns()) * 1e-9)
+
+
+def scrape(metrics: Line, timeout_s: float) -> Line:
+    """One look at the server's metrics; one that fails is a line too, and says why."""
+    from leadline.metrics.scrape import read_counters, read_gauges
+
+    asked_ns = perf_counter_ns()
+    line: Line = {"gauges": {}, "counters": {}, "failure": None}
+    try:
+        text = _get(metrics["url"], metrics["headers"], timeout_s)
+        line["gauges"] = read_gauges(text, metrics["gauges"])
+        line["counters"] = read_counters(text, metrics["counters"])
+    except (OSError, HTTPException) as error:
+        line["failure"] = f"{type(error).__name__}: {error}"
+    return {
+        "schema": SAMPLE_SCHEMA,
+        "at": _utc_now(),
+        "t_ns": perf_counter_ns(),
+        "asked_ns": asked_ns,
+        "deployment": metrics["deployment"],
+        **line,
+    }
+
+
+def telemetry_line(source: str, device: str, facts: Line) -> Line:
+    """The one form of everything that is measured of a device; units stand in the names."""
+    return {
+        "schema": TELEMETRY_SCHEMA,
+        "at": _utc_now(),
+        "t_ns": perf_counter_ns(),
+        "source": source,
+        "device": device,
+        "facts": {name: value for name, value in facts.items() if value is not None},
+    }
+
+
+def _get(url: str, headers: dict[str, str], timeout_s: float) -> str:
+    """The text at that address, on a connection of its own."""
+    parts = urlsplit(url)
+    kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+    connection = kind(parts.hostname or "", parts.port, timeout=timeout_s)
+    try:
+        connection.request("GET", parts.path, headers=headers)
+        answer = connection.getresponse()
+        body = answer.read(_MOST_BYTES)
+    finally:
+        connection.close()
+    if answer.status != _OK:
+        raise HTTPException(f"HTTP {answer.status}")
+    return body.decode(errors="replace")
+
+
+def _utc_now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+if __name__ == "__main__":
+    main()

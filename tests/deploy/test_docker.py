@@ -1,0 +1,169 @@
+"""What only a Docker engine can refuse or do, on a real one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+from tests.containers.daemon import SOCKET
+from tests.deploy.places import DockerPlace, open_place
+
+from leadline.deploy.docker import connect, container_options, find_ours, remove_ours
+from leadline.deploy.target import StartError
+from leadline.errors import DeployError
+from leadline.launch import Devices
+from leadline.render.docker import LABEL, run_arguments
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[DockerPlace]:
+    try:
+        yield open_place("docker")
+    except LookupError as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture
+def client(place: DockerPlace) -> Iterator[docker.DockerClient]:
+    opened = connect()
+    yield opened
+    for container in find_ours(opened):
+        if container.name.startswith("leadline-test-"):
+            container.remove(force=True)
+    opened.close()
+
+
+def refused(place: DockerPlace, log: Path, script: str = "serve()", **changes: Any) -> DeployError:
+    target = place.target()
+
+    async def run() -> None:
+        try:
+            await target.start(place.launch(script, **changes), log, 60, lambda _: None)
+        finally:
+            await target.stop()
+
+    with pytest.raises(DeployError) as caught:
+        asyncio.run(run())
+    return caught.value
+
+
+def test_no_engine_is_said_with_its_cure(tmp_path: Path) -> None:
+    """In a process of its own, for the SDK leaves its socket open when nobody answers."""
+    program = "from leadline.deploy.docker import connect; connect()"
+    env = {**os.environ, "DOCKER_HOST": f"unix://{tmp_path}/none.sock"}
+    tried = subprocess.run(
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False
+    )
+    assert "no Docker engine answers" in tried.stderr
+    assert "DOCKER_HOST" in tried.stderr
+
+
+def test_a_missing_image_is_said_with_its_cure(place: DockerPlace, tmp_path: Path) -> None:
+    error = refused(place, tmp_path / "log", container={"image": "leadline/no-such-image:1"})
+    assert "leadline/no-such-image:1: the image cannot be pulled" in str(error)
+
+
+def test_a_program_that_is_not_in_the_image(place: DockerPlace, tmp_path: Path) -> None:
+    error = refused(place, tmp_path / "log", container={"entrypoint": ("/no/such/program",)})
+    assert isinstance(error, StartError)
+    assert error.exit_status == "exit code 127"
+    assert "/no/such/program failed: No such file" in error.log_tail[-1]
+
+
+def test_a_device_that_is_not_there(place: DockerPlace, tmp_path: Path) -> None:
+    error = refused(place, tmp_path / "log", container={"devices": Devices("neuron", 1)})
+    assert "a device of the container is not on this machine" in error.what
+
+
+def test_a_port_that_is_taken(place: DockerPlace, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        error = refused(place, tmp_path / "log", port=holder.getsockname()[1])
+    assert isinstance(error, StartError)
+    assert error.cause == "port_in_use"
+
+
+def test_a_container_over_its_memory_limit_is_said_to_be_that(
+    place: DockerPlace, tmp_path: Path
+) -> None:
+    script = "print('loading model', flush=True); x = bytearray(400 * 2**20); serve()"
+    error = refused(place, tmp_path / "log", script, container={"memory_bytes": 64 * 2**20})
+    assert isinstance(error, StartError)
+    assert error.exit_status == "killed by SIGKILL"
+    assert "OOMKilled" in error.log_tail[-1]
+
+
+def test_somebody_elses_container_of_that_name_is_left_alone(
+    place: DockerPlace, client: docker.DockerClient, tmp_path: Path
+) -> None:
+    what = place.launch("serve()")
+    assert what.container
+    options = container_options(what) | {"labels": {}}
+    theirs = client.containers.create(**options)
+    try:
+        assert not remove_ours(client, what.container.name)
+        error = refused(place, tmp_path / "log", container={"name": what.container.name})
+        assert "it is not ours" in error.what
+        theirs.reload()
+    finally:
+        theirs.remove()
+
+
+def test_what_a_killed_leadline_left_is_ours_to_replace(
+    place: DockerPlace, client: docker.DockerClient, tmp_path: Path
+) -> None:
+    what = place.launch("serve()")
+    assert what.container
+    left = client.containers.create(**container_options(what, owner="dead"))
+    assert [c.id for c in find_ours(client, "dead")] == [left.id]
+    target = place.target()
+
+    async def run() -> None:
+        await target.start(what, tmp_path / "log", 60, lambda _: None)
+        await target.stop()
+
+    asyncio.run(run())
+    assert find_ours(client, "dead") == []
+
+
+def test_the_rendered_command_makes_the_very_container_that_is_started(
+    place: DockerPlace, client: docker.DockerClient, tmp_path: Path
+) -> None:
+    """``docker run`` as rendered and the SDK as used: the engine shows no difference."""
+    devices = Devices("nvidia", 2)
+    what = place.launch("serve()", env={"A": "b c"}, container={"devices": devices})
+    assert what.container
+    env_file = tmp_path / "x.env"
+    env_file.write_text("")
+    words = [word for group in run_arguments(what, str(env_file)) for word in group]
+    words.remove("--detach")
+    command = ["docker", "--host", SOCKET, "create", *words]
+    by_command = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    shown = client.api.inspect_container(by_command)
+    client.api.remove_container(by_command)
+    started = client.containers.create(**container_options(what))
+    assert comparable(started.attrs) == comparable(shown)
+
+
+def comparable(attrs: dict[str, Any]) -> dict[str, Any]:
+    """What makes a container what it is, without what differs by design (label, restart)."""
+    host, config = attrs["HostConfig"], attrs["Config"]
+    kept = ("PortBindings", "ShmSize", "Init", "Memory", "LogConfig", "Devices")
+    return {
+        **{name: host[name] or None for name in kept},
+        "Binds": sorted(host["Binds"]),
+        "Ulimits": sorted(host["Ulimits"], key=lambda limit: str(limit["Name"])),
+        "Gpus": [(r["Count"], r["Capabilities"]) for r in host["DeviceRequests"]],
+        **{name: config[name] for name in ("Image", "Cmd", "Entrypoint")},
+        "Env": sorted(config["Env"]),
+        "Label": config["Labels"][LABEL],
+    }

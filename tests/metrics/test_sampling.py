@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.factory import make_clock, make_exchange, make_record
+from tests.fake_server import Answer, FakeServer, serving_apart
+
+from leadline.engines.engine import load_engine
+from leadline.journal import Run, create_run
+from leadline.metrics import sampling as module
+from leadline.metrics.sampling import (
+    MetricsSource,
+    Sample,
+    during,
+    read_samples,
+    read_telemetry,
+    sampling,
+    summarise_server,
+)
+
+VLLM = load_engine("vllm")
+BUSY = """vllm:num_requests_running{engine="0"} 8
+vllm:num_requests_waiting{engine="0"} 3
+vllm:kv_cache_usage_perc{engine="0"} 0.625
+vllm:num_preemptions_total{engine="0"} 2
+"""
+
+
+def source(url: str) -> MetricsSource:
+    key = {"Authorization": "Bearer sesame-12345"}
+    return MetricsSource("x", f"{url}/metrics", VLLM.counters, VLLM.gauges, key)
+
+
+def make_run(tmp_path: Path) -> Run:
+    return Run(create_run(tmp_path, "x", {}, "{}"))
+
+
+def make_sample(t_ns: int, failure: str | None = None, **values: float) -> Sample:
+    gauges = {name: values[name] for name in ("running", "waiting", "kv_usage") if name in values}
+    counters = {name: value for name, value in values.items() if name not in gauges}
+    return Sample(
+        at="", t_ns=t_ns, asked_ns=t_ns, deployment="x",
+        gauges=gauges, counters=counters, failure=failure,
+    )  # fmt: skip
+
+
+def wait_for_lines(path: Path, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists() or path.read_bytes().count(b"\n") < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_server_is_sampled_at_each_interval_and_at_the_end(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    with serving_apart(FakeServer(routes={"/metrics": Answer(BUSY)})) as server:
+        begun_ns = time.perf_counter_ns()
+        with sampling(run.path, source(server.url), interval_s=0.05):
+            wait_for_lines(run.path / "scrapes.jsonl", 3)
+        samples = read_samples(run)
+        assert server.headers[0]["Authorization"] == "Bearer sesame-12345"
+    assert len(samples) >= 4
+    assert samples[0].gauges == {"running": 8, "waiting": 3, "kv_usage": 0.625}
+    assert samples[0].counters == {"preemptions": 2}
+    ticks = [tick for sample in samples for tick in (sample.asked_ns, sample.t_ns)]
+    assert begun_ns < ticks[0]
+    assert ticks == sorted(ticks)
+    assert ticks[-1] < time.perf_counter_ns()
+    assert "sesame" not in (run.path / "scrapes.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("routes", "failure"),
+    [({}, "HTTPException: HTTP 404"), ({"/metrics": Answer("", 503)}, "HTTPException: HTTP 503")],
+)
+def test_a_look_that_fails_is_a_line_too(
+    routes: dict[str, Answer], failure: str, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path)
+    with serving_apart(FakeServer(routes=routes)) as server, sampling(run.path, source(server.url)):
+        wait_for_lines(run.path / "scrapes.jsonl", 1)
+    assert read_samples(run)[0].failure == failure
+
+
+def test_nobody_there_is_a_line_too(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    with sampling(run.path, source("http://127.0.0.1:9"), devices=False):
+        wait_for_lines(run.path / "scrapes.jsonl", 1)
+    assert (read_samples(run)[0].failure or "").startswith("ConnectionRefusedError")
+    assert not (run.path / "telemetry.jsonl").exists()
+
+
+def test_our_own_process_is_in_the_telemetry(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    with sampling(run.path, None, pid=os.getpid()):
+        wait_for_lines(run.path / "telemetry.jsonl", 2)
+    readings = read_telemetry(run)
+    (own, *_) = [reading for reading in readings if reading.source == "process"]
+    assert own.device == str(os.getpid())
+    assert isinstance(own.facts["rss_bytes"], int | float)
+    assert any(reading.source == "machine" for reading in readings)
+    assert not (run.path / "scrapes.jsonl").exists()
+
+
+def test_the_sampler_ends_with_the_one_who_started_it(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    script = (
+        "import os, sys, time\nfrom pathlib import Path\n"
+        "from leadline.metrics.sampling import sampling\n"
+        f"with sampling(Path({str(run.path)!r}), None): print('up', flush=True); time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
+        wait_for_lines(run.path / "telemetry.jsonl", 1)
+        process.send_signal(signal.SIGKILL)
+    path = run.path / "telemetry.jsonl"
+    deadline = time.monotonic() + 60
+    size = -1
+    while size != path.stat().st_size:  # grows each second as long as it lives
+        assert time.monotonic() < deadline
+        size = path.stat().st_size
+        time.sleep(2.5)
+
+
+def test_a_sampler_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_STOP_S", 0.1)
+    hanging = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(60)"], stdin=subprocess.PIPE
+    )
+    module._stop(hanging)
+    assert hanging.returncode == -signal.SIGKILL
+
+
+def test_before_and_after_of_one_request_is_no_sample(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    line = json.dumps({"at": "", "before": {}, "after": {}})
+    (run.path / "scrapes.jsonl").write_text(f"{line}\n")
+    assert read_samples(run) == []
+
+
+def test_a_summary_has_peaks_and_growth() -> None:
+    samples = [
+        make_sample(1, running=1, waiting=0, kv_usage=0.1, preemptions=5, cached_tokens=100),
+        make_sample(2, "TimeoutError: timed out"),
+        make_sample(3, running=9, waiting=4, kv_usage=0.95, preemptions=6, cached_tokens=100),
+        make_sample(4, running=2, waiting=0, kv_usage=0.2, preemptions=8, cached_tokens=164),
+    ]
+    found = summarise_server(samples)
+    assert found is not None
+    assert (found.samples, found.failed) == (4, 1)
+    assert (found.highest_running, found.highest_waiting, found.highest_kv_usage) == (9, 4, 0.95)
+    assert found.grown == {"preemptions": 3, "cached_tokens": 64}
+
+
+def test_what_a_server_does_not_show_is_unknown() -> None:
+    found = summarise_server([make_sample(1, running=1)])
+    assert found is not None
+    assert found.highest_kv_usage is None
+    assert found.grown == {}
+    assert summarise_server([]) is None
+
+
+def test_a_load_has_the_samples_within_it_and_one_on_either_side() -> None:
+    samples = [make_sample(t_ns) for t_ns in (0, 10, 20, 30, 40, 50)]
+    first, last = (
+        make_record(make_exchange(clock=make_clock(0).model_copy(update=update)))
+        for update in ({"start_ns": 15, "end_ns": 22}, {"start_ns": 18, "end_ns": 32})
+    )
+    assert [sample.t_ns for sample in during([first, last], samples)] == [10, 20, 30, 40]
+    assert [sample.t_ns for sample in during([first], samples[:2])] == [10]
+    assert during([], samples) == []
+
+
+def test_each_origin_is_cut_for_itself() -> None:
+    samples = [
+        make_sample(t_ns).model_copy(update={"deployment": name})
+        for t_ns in (0, 10, 20)
+        for name in ("x", "y")
+    ]
+    clock = make_clock(0).model_copy(update={"start_ns": 12, "end_ns": 15})
+    found = during([make_record(make_exchange(clock=clock))], samples)
+    assert [(s.deployment, s.t_ns) for s in found] == [("x", 10), ("x", 20), ("y", 10), ("y", 20)]
