@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
@@ -20,6 +20,7 @@ from leadline.journal import Redactor
 from leadline.launch import Launch
 from leadline.load.server import Server
 from leadline.prompts.tokenizer import Encode, load_tokenizer
+from leadline.records import EngineWords
 from leadline.spec import Deployment, EndpointTarget, ProcessTarget
 from leadline.units import parse_tokens
 
@@ -34,6 +35,9 @@ class Served:
     window_tokens: int | None
     target: Target | None
     """``None`` for a server that somebody else runs."""
+    words: EngineWords = field(default_factory=EngineWords)
+    waiting: list[dict[str, float]] = field(default_factory=list)
+    """Gauges seen while the last request had waited for most of its time limit."""
 
     def max_input_tokens(self, output_tokens: int) -> int | None:
         if self.window_tokens is None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Literal
 
+from leadline.engines.statements import ResolvedSettings, Statement
 from leadline.errors import SpecError
 from leadline.launch import Launch
 
@@ -122,6 +123,10 @@ class Engine:
     """Canonical name to Prometheus sample name; ``prefill_s`` and ``queue_s`` count seconds."""
     gauges: Mapping[str, str] = field(default_factory=dict)
     """What is now: ``running`` and ``waiting`` requests, ``kv_usage`` as a share of the cache."""
+    statements: tuple[Statement, ...] = ()
+    """Figures that its start-up log states."""
+    resolved: ResolvedSettings | None = None
+    """Where it shows the settings it works with."""
 
     def max_input_tokens(self, window: int, output_tokens: int) -> int:
         """The longest prompt that leaves room for the output in the window."""

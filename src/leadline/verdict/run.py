@@ -8,6 +8,7 @@ from typing import Any
 from leadline.journal import Run
 from leadline.prove.recall import EFFECTIVE_RECALL
 from leadline.prove.structural import Proof, prove_edge, prove_over_limit
+from leadline.records import EngineWords
 from leadline.spec import parse_campaign
 from leadline.verdict.facts import Facts
 from leadline.verdict.loads import judge_load_cell
@@ -41,6 +42,7 @@ def judge_run(run: Run) -> RunVerdict:
 def _judge_deployment(key: str, cells: tuple[CellVerdict, ...], facts: Facts) -> DeploymentVerdict:
     own = [cell for cell in cells if cell.deployment == key and not cell.is_load]
     ready = facts.last("deployment_ready", deployment=key)
+    words = facts.last("engine_words", deployment=key)
     return DeploymentVerdict(
         key=key,
         engine=ready.get("engine"),
@@ -55,6 +57,7 @@ def _judge_deployment(key: str, cells: tuple[CellVerdict, ...], facts: Facts) ->
             lambda cell: cell.recall is not None and cell.recall.share >= EFFECTIVE_RECALL,
         ),
         lengths_tested=bool(own),
+        words=EngineWords.model_validate(words) if words else None,
         recall_tested=any(cell.recall for cell in own),
     )
 

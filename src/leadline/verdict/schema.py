@@ -12,7 +12,7 @@ from leadline.metrics.measures import Measures
 from leadline.metrics.statistics import Proportion, Spread
 from leadline.metrics.sweep import SweepVerdict
 from leadline.prove.structural import Proof
-from leadline.records import Finding, Record
+from leadline.records import EngineWords, Finding, Record
 
 Status = Literal["pass", "fail", "infeasible", "inconclusive", "skipped"]
 Conclusion = tuple[Status, str, str]
@@ -105,6 +105,8 @@ class DeploymentVerdict(_Result):
     """Longest prompt up to which every tested length is structurally sound."""
     effective_tokens: int | None
     """Longest prompt up to which the model's recall stays at 85.6 % or above (RULER)."""
+    words: EngineWords | None = None
+    """What the engine said of itself at its last start, beside what was asked and foretold."""
     lengths_tested: bool
     """Any length was tried alone; loads prove none."""
     recall_tested: bool

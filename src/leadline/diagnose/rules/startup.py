@@ -53,6 +53,17 @@ def _fit_pool(evidence: Evidence) -> str:
     )
 
 
+def _less_than_one(evidence: Evidence) -> Quote:
+    return evidence.log if evidence.start_cause == "unusable" else ()
+
+
+def _more_than_the_machine(evidence: Evidence) -> Quote:
+    return evidence.log_lines(
+        r"on kv cache allocation is less than requested memory for kv|"
+        r"DefaultCPUAllocator: can't allocate memory"
+    )[:1]
+
+
 def _no_pool_at_all(evidence: Evidence) -> Quote:
     return evidence.log_lines(r"No available memory for the cache blocks")[:1]
 
@@ -67,7 +78,7 @@ def _indivisible(evidence: Evidence) -> Quote:
 
 def _no_such_repository(evidence: Evidence) -> Quote:
     return evidence.log_lines(
-        r"LocalEntryNotFoundError|RepositoryNotFoundError|GatedRepoError|"
+        r"LocalEntryNotFoundError|RepositoryNotFoundError|GatedRepoError|HFValidationError|"
         r"is not a local folder and is not a valid model identifier"
     )[:1]
 
@@ -148,6 +159,28 @@ RULES = (
         source="vLLM 0.12.0 and 0.32.0, start-up check of kv_cache_utils",
     ),
     Rule(
+        code="START015",
+        title="The engine is up, but its KV cache cannot hold one request of the whole window",
+        cause="oom",
+        explanation="A maximum concurrency below 1.00x: a request that the engine admits and that "
+        "is longer than its KV cache waits for ever. No request was sent.",
+        check=_less_than_one,
+        remedy=lambda evidence: (
+            evidence.remedy or "lower max_model_len, or give the KV cache more memory"
+        ),
+        source="the engine's log; vLLM issue 39734, reproduced on 0.12.0",
+    ),
+    Rule(
+        code="START016",
+        title="The KV cache asked for is larger than the memory of the machine",
+        cause="oom",
+        explanation="On a CPU vLLM takes the KV cache that it is told to take; there is not so "
+        "much memory free.",
+        check=_more_than_the_machine,
+        remedy=always("lower VLLM_CPU_KVCACHE_SPACE (GiB), or free memory"),
+        source="vLLM 0.32.0, v1/worker/cpu_worker.py; torch's CPU allocator",
+    ),
+    Rule(
         code="START011",
         title="No memory is left for the KV cache",
         cause="oom",
@@ -193,7 +226,7 @@ RULES = (
         remedy=always(
             "correct model; for a gated one export HF_TOKEN; without network give a folder"
         ),
-        source="huggingface_hub errors as vLLM 0.12.0 prints them",
+        source="huggingface_hub errors as vLLM 0.12.0 and 0.32.0 print them",
     ),
     Rule(
         code="START006",
