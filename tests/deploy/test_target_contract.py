@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import mmap
 import os
 import signal
 import socket
@@ -288,6 +289,35 @@ def test_stop_ends_the_workers_of_a_server_that_died_before(
 
     start(make_target(), launch("spawn(); serve()"), log, use)
     assert ends(spawned(log))
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="where Linux shows shared memory")
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_stop_removes_the_shared_memory_of_a_killed_server(
+    make_target: Any, tmp_path: Path, end: signal.Signals
+) -> None:
+    """As SGLang leaves a semaphore at each end; that of a living process is left alone."""
+    ours, foreign = (Path("/dev/shm") / f"leadline-{tmp_path.name}-{part}" for part in "ab")
+    foreign.write_bytes(bytes(32))
+
+    async def use(target: Any, endpoint: Endpoint) -> None:
+        os.kill(target.pid, end)
+        await target.exited(5)
+
+    hold = f"""
+import mmap
+for path in {str(ours)!r}, {str(foreign)!r}:
+    with open(path, "w+b") as file:
+        file.write(bytes(32))
+        file.flush()
+        globals()[path] = mmap.mmap(file.fileno(), 32)
+serve()
+"""
+    with foreign.open("r+b") as file, mmap.mmap(file.fileno(), 32):
+        start(make_target(), launch(hold), tmp_path / "log", use)
+        assert not ours.exists()
+        assert foreign.exists()
+    foreign.unlink()
 
 
 def test_stop_does_not_wait_for_an_orphan_that_holds_the_log(

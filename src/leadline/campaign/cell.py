@@ -9,6 +9,7 @@ from leadline.campaign.failures import describe_error, gather_evidence
 from leadline.campaign.request import Request, Sender, summarise
 from leadline.campaign.work import Work
 from leadline.diagnose.explain import explain
+from leadline.diagnose.rule import Evidence
 from leadline.errors import LoadError, SpecError
 from leadline.records import Failure, Record
 from leadline.spec import Cell
@@ -37,6 +38,7 @@ class CellRun:
                 record = await self._run_trial(trial, tokens)
                 if failure := record.exchange.failure:
                     return await self._fail(failure, tokens)
+                self._note_short(record)
         except SpecError as error:
             self._cannot_build(error)
         except LoadError as error:  # the server did not even tokenise
@@ -99,6 +101,21 @@ class CellRun:
         self.work.fail(explain(evidence).model_copy(update=self._place()))
         unsettled = evidence.exit_status or failure.kind in _UNSETTLING
         return self.sender.served.target is None or not unsettled
+
+    def _note_short(self, record: Record) -> None:
+        """An answer that is cut and does not say so fails by its proof; here is why, once."""
+        answered = (record.exchange.usage or {}).get("completion_tokens")
+        if record.trial > 1 or record.exchange.finish_reason != "length" or answered is None:
+            return
+        if answered < record.sent.output_tokens:
+            evidence = Evidence(
+                input_tokens=record.sent.input_tokens,
+                output_tokens=record.sent.output_tokens,
+                window_tokens=self.sender.served.window_tokens,
+                pool_tokens=self.sender.served.pool_tokens,
+                answered_tokens=answered,
+            )
+            self.work.fail(explain(evidence).model_copy(update=self._place()))
 
     def _note_failed(self) -> None:
         """For a cell that fails without a record of its own."""

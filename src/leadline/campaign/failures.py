@@ -31,6 +31,7 @@ async def gather_evidence(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
         window_tokens=served.window_tokens,
+        pool_tokens=served.pool_tokens,
     )
 
 

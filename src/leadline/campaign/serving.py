@@ -33,11 +33,13 @@ class Served:
     window_tokens: int | None
     target: Target | None
     """``None`` for a server that somebody else runs."""
+    pool_tokens: int | None = None
+    """What the KV cache holds, where it can bound one request although the window does not."""
 
     def max_input_tokens(self, output_tokens: int) -> int | None:
         if self.window_tokens is None:
             return None
-        return self.engine.max_input_tokens(self.window_tokens, output_tokens)
+        return self.engine.max_input_tokens(self.window_tokens, output_tokens, self.pool_tokens)
 
 
 @asynccontextmanager
@@ -121,6 +123,7 @@ async def _know(
         encode=load_tokenizer(tokenizer) if tokenizer else await server.encoder(engine),
         window_tokens=await server.window(engine) or _window_setting(deployment, engine),
         target=target,
+        pool_tokens=await server.pool(engine),
     )
 
 

@@ -20,9 +20,11 @@ from leadline.errors import DeployError
 from leadline.launch import Endpoint, Launch
 
 _POLL_S = 0.1
+_HEALTH_S = 30.0
 _STOP_S = 10.0
 _DRAIN_S = 2.0
 _OK = 200
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - where Linux shows it
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # Longest line kept; an engine that prints a whole prompt must not fill the disk.
 _LINE_BYTES = 64 * 1024
@@ -40,6 +42,7 @@ class ProcessTarget:
         self._tail: deque[str] = deque(maxlen=400)
         self._phase = ""
         self._stopped = False
+        self._shared: set[Path] = set()
 
     async def start(
         self, launch: Launch, log: Path, timeout_s: float, on_phase: OnPhase
@@ -48,6 +51,7 @@ class ProcessTarget:
         self._process = await _spawn(launch)
         self._pump = asyncio.create_task(self._copy_log(launch, log, on_phase))
         await self._wait_ready(launch, timeout_s)
+        self._shared |= _shared_memory(self._process.pid)
         return Endpoint(url=launch.base_url, model=launch.served_model)
 
     @property
@@ -75,6 +79,7 @@ class ProcessTarget:
         if self._process is None or self._stopped:
             return
         family = _family(self._process.pid)
+        self._shared |= _shared_memory(self._process.pid)
         _signal_group(self._process.pid, signal.SIGTERM)
         await self.exited(_STOP_S)
         # Also after a clean exit: a worker that outlives its server would keep its memory.
@@ -84,6 +89,7 @@ class ProcessTarget:
                 process.kill()
         await self.exited(_STOP_S)
         await _wait_gone(family)
+        _remove_unused(self._shared)
         await self._drain_log()
         self._process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
         if self._pump:
@@ -198,7 +204,9 @@ async def _read_line(stream: asyncio.StreamReader) -> bytes:
 async def _healthy(session: aiohttp.ClientSession, launch: Launch) -> bool:
     try:
         async with (
-            asyncio.timeout(5),
+            # Before it listens it refuses at once; an engine whose health check generates a token
+            # may need long on a busy machine.
+            asyncio.timeout(_HEALTH_S),
             session.get(launch.base_url + launch.health_path) as response,
         ):
             return response.status == _OK
@@ -211,6 +219,36 @@ def _family(pid: int) -> list[psutil.Process]:
         return psutil.Process(pid).children(recursive=True)
     except psutil.Error:
         return []
+
+
+def _shared_memory(pid: int) -> set[Path]:
+    """Files of shared memory that the server and its children hold.
+
+    A process that is killed leaves them behind, and with them memory that nobody owns.
+    """
+    found = set()
+    for process in (*_family(pid), *_itself(pid)):
+        with suppress(psutil.Error, OSError):
+            found |= {Path(held.path) for held in process.memory_maps()}
+    return {path for path in found if path.is_relative_to(_SHARED_MEMORY)}
+
+
+def _itself(pid: int) -> list[psutil.Process]:
+    with suppress(psutil.Error):
+        return [psutil.Process(pid)]
+    return []
+
+
+def _remove_unused(files: set[Path]) -> None:
+    """Those that no living process holds."""
+    left = {path for path in files if path.exists()}
+    if not left:
+        return
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            left -= {Path(held.path) for held in process.memory_maps()}
+    for path in left:
+        path.unlink(missing_ok=True)
 
 
 async def _wait_gone(processes: list[psutil.Process]) -> None:

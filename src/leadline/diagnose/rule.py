@@ -26,6 +26,10 @@ class Evidence:
     input_tokens: int | None = None
     output_tokens: int | None = None
     window_tokens: int | None = None
+    pool_tokens: int | None = None
+    """What the KV cache holds, where the engine lets it bound a request."""
+    answered_tokens: int | None = None
+    """Of an answer without a failure that says it has its full length."""
 
     def log_lines(self, pattern: str) -> Quote:
         """The log lines that match, at most three; an endless one is cut, and shows it."""

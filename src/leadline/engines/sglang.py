@@ -1,15 +1,75 @@
-"""SGLang's OpenAI server, as far as talking to a running one needs."""
+"""SGLang's OpenAI server: ``sglang.launch_server`` as a process, and what a running one answers."""
 
 from __future__ import annotations
 
-from leadline.engines.engine import Engine, TokenizeRoute
+from typing import Any
+
+from leadline.catalog.reading import read_table
+from leadline.engines.command import write_options
+from leadline.engines.engine import Engine, LaunchRequest, TokenizeRoute
+from leadline.errors import SpecError
+from leadline.launch import Launch
+from leadline.units import parse_tokens
+
+_WINDOW = "context_length"
+_OURS = {
+    "host": "servers are bound to 127.0.0.1",
+    "port": "give target.port",
+    "model": "give model",
+    "model_path": "give model",
+    "served_model_name": "the model is served under the last part of its name",
+    "api_key": "SGLang takes a key on its command line only, where anybody on the machine can read "
+    "it; bound to 127.0.0.1 it needs none",
+}
+# Without them no request can be proven cold: SGLang then tells nothing of its cache.
+_DEFAULTS = {"enable_metrics": True, "enable_cache_report": True}
+
+
+def _launch(request: LaunchRequest) -> Launch:
+    """Settings are the options of ``launch_server``, written with underscores."""
+    served = request.model.rstrip("/").rsplit("/", 1)[-1]
+    given = {name.lstrip("-").replace("-", "_"): value for name, value in request.settings.items()}
+    options = write_options(_exact_window({**_DEFAULTS, **given}), _OURS, negate=False)
+    return Launch(
+        argv=(
+            request.executable or "python3",
+            *("-m", "sglang.launch_server", "--model-path", request.model),
+            *("--served-model-name", served),
+            *("--host", "127.0.0.1", "--port", str(request.port)),
+            *options,
+        ),
+        port=request.port,
+        served_model=served,
+        env=request.env,
+        phases=tuple((entry["text"], entry["doing"]) for entry in read_table("sglang")["phase"]),
+    )
+
+
+def _exact_window(settings: dict[str, Any]) -> dict[str, Any]:
+    """``2M`` as 2097152: SGLang takes a plain number only."""
+    window = settings.get(_WINDOW)
+    if window is None:
+        return settings
+    try:
+        return settings | {_WINDOW: parse_tokens(window)}
+    except ValueError as error:
+        raise SpecError(str(error), where=f"settings.{_WINDOW}", cure="write 8192 or 2M") from None
+
 
 SGLANG = Engine(
     name="sglang",
     source="SGLang 0.5.6.post2 on CPU, answers recorded",
+    launch=_launch,
     signature_path="/get_server_info",
-    window_setting="context_length",
-    reserve_tokens=1,
+    window_setting=_WINDOW,
+    pool_paths=(
+        ("/server_info", "max_total_num_tokens"),
+        ("/get_server_info", "max_total_num_tokens"),
+    ),
+    # A longer answer is cut to the window (or the KV pool) less 2, although it was accepted;
+    # a prompt longer than that less 7 is given up. managers/scheduler.py, tp_worker.py.
+    reserve_tokens=2,
+    prompt_reserve_tokens=7,
     tokenize=(
         TokenizeRoute(
             "/tokenize", "prompt", "tokens", {"add_special_tokens": False}, model_field="model"
@@ -21,5 +81,8 @@ SGLANG = Engine(
     counters={
         "prompt_tokens": "sglang:prompt_tokens_total",
         "cached_tokens": "sglang:cached_tokens_total",
+        "preemptions": "sglang:num_retractions_sum",
     },
+    # Its first cached token gives birth to the counter.
+    unborn_counters=frozenset({"cached_tokens"}),
 )

@@ -81,11 +81,18 @@ class Server:
 
     async def window(self, engine: Engine) -> int | None:
         """The context window in tokens, if the server tells it."""
-        for route, path in engine.window_paths:
+        return await self._first_number(engine.window_paths)
+
+    async def pool(self, engine: Engine) -> int | None:
+        """Tokens that the KV cache holds, where they can bound a request and the server tells."""
+        return await self._first_number(engine.pool_paths)
+
+    async def _first_number(self, places: tuple[tuple[str, str], ...]) -> int | None:
+        for route, path in places:
             _, answer = await self._get(route)
-            tokens = pick(self._ours_first(answer), path)
-            if isinstance(tokens, int):
-                return tokens
+            number = pick(self._ours_first(answer), path)
+            if isinstance(number, int):
+                return number
         return None
 
     def _ours_first(self, answer: Any) -> Any:
@@ -112,7 +119,8 @@ class Server:
         if not (engine.metrics_path and engine.counters):
             return {}
         status, body = await self._get_text(engine.metrics_path)
-        return read_counters(body, engine.counters) if status == _OK else {}
+        found = read_counters(body, engine.counters) if status == _OK else {}
+        return dict.fromkeys(engine.unborn_counters, 0.0) | found if found else {}
 
     def _encode_blocks(self, route: TokenizeRoute) -> Encode:
         async def encode(text: str) -> list[int]:
