@@ -123,6 +123,46 @@ class Record(_Line):
     """Growth of the engine's own counters across the request, by canonical name."""
 
 
+class Comparison(_Line):
+    """A figure that the plan foretold and the engine then stated."""
+
+    name: str
+    unit: str
+    engine: float
+    plan: float
+    tolerance: float = 0.0
+    """Share of the plan's figure that rounding in the engine's words may hide."""
+    source: str
+    """What the plan's figure follows from."""
+
+    @property
+    def difference(self) -> float:
+        """(engine - plan) / plan."""
+        return (self.engine - self.plan) / self.plan if self.plan else float(bool(self.engine))
+
+    @property
+    def equal(self) -> bool:
+        return abs(self.difference) <= self.tolerance
+
+
+class EngineWords(_Line):
+    """What an engine said of itself when it was ready, beside what was asked and foretold."""
+
+    version: str = ""
+    figures: dict[str, float | int | str] = {}
+    quotes: dict[str, str] = {}
+    """The log line of each figure."""
+    settings: dict[str, str] = {}
+    """As the engine resolved them."""
+    differing: dict[str, tuple[str, str]] = {}
+    """Settings it resolved to another value: (asked, resolved)."""
+    comparisons: tuple[Comparison, ...] = ()
+    max_request_tokens: int | None = None
+    """The longest request its KV cache can ever hold, by the plan."""
+    remedy: str = ""
+    """For a cache that cannot hold one request of the whole window."""
+
+
 class Finding(_Line):
     """A diagnosis: what happened, on what evidence, which way to turn which setting."""
 

@@ -17,7 +17,7 @@ from leadline.metrics.measures import Measures, measure
 from leadline.metrics.statistics import Proportion, Spread, spread, wilson
 from leadline.prove.recall import EFFECTIVE_RECALL, found_needles
 from leadline.prove.structural import Proof, prove_edge, prove_over_limit, prove_trial
-from leadline.records import Finding, Record
+from leadline.records import EngineWords, Finding, Record
 from leadline.spec import Campaign, Cell, Gate, parse_campaign
 
 Status = Literal["pass", "fail", "infeasible", "inconclusive", "skipped"]
@@ -97,6 +97,8 @@ class DeploymentVerdict(_Result):
     """Longest prompt up to which every tested length is structurally sound."""
     effective_tokens: int | None
     """Longest prompt up to which the model's recall stays at 85.6 % or above (RULER)."""
+    words: EngineWords | None = None
+    """What the engine said of itself at its last start, beside what was asked and foretold."""
     recall_tested: bool
     """Any needle was asked for; without one there is nothing to say of the model."""
 
@@ -327,6 +329,7 @@ def _check_gate(name: str, gate: Gate, value: float | None, plan: float | None) 
 def _judge_deployment(key: str, cells: tuple[CellVerdict, ...], facts: _Facts) -> DeploymentVerdict:
     own = [cell for cell in cells if cell.deployment == key]
     ready = facts.last("deployment_ready", deployment=key)
+    words = facts.last("engine_words", deployment=key)
     return DeploymentVerdict(
         key=key,
         engine=ready.get("engine"),
@@ -340,6 +343,7 @@ def _judge_deployment(key: str, cells: tuple[CellVerdict, ...], facts: _Facts) -
             [cell for cell in own if cell.recall],
             lambda cell: cell.recall is not None and cell.recall.share >= EFFECTIVE_RECALL,
         ),
+        words=EngineWords.model_validate(words) if words else None,
         recall_tested=any(cell.recall for cell in own),
     )
 

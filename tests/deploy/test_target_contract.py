@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -340,7 +341,7 @@ def test_stop_does_not_wait_for_an_orphan_that_holds_the_log(
 def test_a_server_that_does_not_want_to_end_is_killed(
     make_target: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "_STOP_S", 0.05)
+    monkeypatch.setattr(process, "_STOP_S", 0.5)
     target = make_target()
     script = "signal.signal(signal.SIGTERM, signal.SIG_IGN); serve()"
     start(target, launch(script), tmp_path / "log")
@@ -493,3 +494,54 @@ def test_a_server_does_not_outlive_a_killed_leadline(tmp_path: Path) -> None:
 def test_a_free_port_is_free() -> None:
     with socket.create_server(("127.0.0.1", free_port())):
         pass
+
+
+BAR = """
+import sys
+print("before", flush=True)
+for done in (1, 2):
+    bar = f"Loading model shards: 50% Completed | {done}/4 [00:10<00:{40 - 10 * done}, 9 s/it]"
+    sys.stdout.write("\\r" + bar)
+    sys.stdout.flush()
+    time.sleep(0.05)
+print(flush=True)
+serve()
+"""
+
+
+def test_a_progress_bar_is_shown_as_it_is_redrawn(make_target: Any, tmp_path: Path) -> None:
+    what = launch(BAR)
+    what = replace(what, phases=(("model shards", "loading the weights"), *PHASES))
+    phases = start(make_target(), what, tmp_path / "log")
+    assert phases[:2] == [
+        "loading the weights: 1 of 4, 00:30 left",
+        "loading the weights: 2 of 4, 00:20 left",
+    ]
+
+
+SHARED = """
+import mmap
+path = f"/dev/shm/leadline-test-{os.getpid()}"
+descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+os.ftruncate(descriptor, 4096)
+child = os.fork()
+held = mmap.mmap(descriptor, 4096)
+if child == 0:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(60)
+print("segment", path, flush=True)
+serve()
+"""
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_no_shared_memory_of_a_server_outlives_it(
+    make_target: Any, tmp_path: Path, killed: bool
+) -> None:
+    async def kill(target: Any, _: Endpoint) -> None:
+        if killed:
+            os.kill(target.pid, signal.SIGKILL)
+
+    start(make_target(), launch(SHARED), tmp_path / "log", use=kill)
+    (line,) = [x for x in (tmp_path / "log").read_text().splitlines() if x.startswith("segment")]
+    assert not Path(line.split()[1]).exists()

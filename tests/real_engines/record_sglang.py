@@ -1,7 +1,7 @@
 """Record what the real SGLang says: ``python -m tests.real_engines.record_sglang``.
 
-Writes ``tests/data/recorded/sglang-0.5.6.post2``: the log of a start and of failing starts, server info,
-metrics, and streams byte for byte. Paths of the machine are replaced.
+Writes ``tests/data/recorded/sglang-0.5.6.post2``: the log of a start and of failing starts, server
+info, metrics, and streams byte for byte. Paths of the machine are replaced.
 """
 
 from __future__ import annotations

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from leadline.campaign.cell import CellRun
-from leadline.campaign.failures import WarmupError, explain_start, gather_evidence
+from leadline.campaign.failures import CapacityError, WarmupError, explain_start, gather_evidence
 from leadline.campaign.request import Request, Sender, summarise
 from leadline.campaign.serving import Served, serving
+from leadline.campaign.words import find_unusable, hear
 from leadline.campaign.work import Work
 from leadline.diagnose.explain import explain
 from leadline.errors import JournalError, LeadlineError, SpecError
@@ -84,7 +85,7 @@ class DeploymentRun:
             lambda phase: watcher.phase(self.key, phase),
         ) as served:
             self._note_ready(served, asyncio.get_running_loop().time() - begun)
-            yield Sender(self.work, served, self.key, self.attempt)
+            yield Sender(self.work, await self._hear(served), self.key, self.attempt)
         journal.event("deployment_ended", **facts)
 
     def _note_ready(self, served: Served, start_s: float) -> None:
@@ -99,6 +100,18 @@ class DeploymentRun:
             edge_tokens=served.max_input_tokens(self.work.campaign.workload.output_tokens),
             start_s=start_s if served.target else None,
         )
+
+    async def _hear(self, served: Served) -> Served:
+        """What the engine says of itself; ``CapacityError`` if it says that it cannot serve."""
+        work, log = self.work, self.work.journal.log_path(self.key, self.attempt)
+        plan = work.plans.get(self.key)
+        heard = await hear(served, self.deployment, log, work.campaign.hardware, plan)
+        facts = {"deployment": self.key, "attempt": self.attempt}
+        work.journal.event("engine_words", **facts, **heard.words.model_dump(mode="json"))
+        finding = find_unusable(heard.words)
+        if finding and not work.options.try_infeasible:
+            raise CapacityError(finding)
+        return heard
 
     def _not_up(self, error: LeadlineError) -> None:
         """No server: every owed cell fails with the cause."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from leadline.campaign.serving import Served
@@ -24,6 +25,10 @@ from leadline.spec import PromptForm
 from leadline.units import show_rate, show_seconds, show_tokens
 
 _UNKNOWN_PATIENCE_S = 600.0
+# Only a request that has waited this share of its time limit is looked after: a measured one is
+# left alone.
+_LATE_SHARE = 0.4
+_LOOKS = 3
 
 
 @dataclass(frozen=True)
@@ -103,14 +108,16 @@ class Sender:
             salt=f"{self.work.seed}-{request.cell}-{request.trial}-{self.attempt}",
         )
         before = await self._counters()
-        exchange = await stream_completion(
-            self.served.server.endpoint,
-            self.served.engine,
-            ROUTES[request.form],
-            body,
-            self._patience(len(request.prompt.ids)),
-            self.work.watcher.chunk,
-        )
+        patience = self._patience(len(request.prompt.ids))
+        async with self._watching(patience):
+            exchange = await stream_completion(
+                self.served.server.endpoint,
+                self.served.engine,
+                ROUTES[request.form],
+                body,
+                patience,
+                self.work.watcher.chunk,
+            )
         after = await self._counters() if exchange.failure is None else None
         seen_twice = before is not None and after is not None
         record = self._record(
@@ -150,6 +157,27 @@ class Sender:
         first = timeouts.first_token_s or model.first_token_patience_s(tokens)
         between = timeouts.between_tokens_s or model.between_tokens_patience_s()
         return Patience(first or _UNKNOWN_PATIENCE_S, between)
+
+    @asynccontextmanager
+    async def _watching(self, patience: Patience) -> AsyncIterator[None]:
+        """Look at the engine's gauges while the request has waited long, before it is given up."""
+        self.served.waiting.clear()
+        looking = asyncio.create_task(self._look(patience.first_token_s))
+        try:
+            yield
+        finally:
+            looking.cancel()
+            await asyncio.wait({looking})
+
+    async def _look(self, first_token_s: float) -> None:
+        await asyncio.sleep(first_token_s * _LATE_SHARE)
+        pause_s = first_token_s * (1 - _LATE_SHARE) / (2 * _LOOKS + 1)
+        for _ in range(_LOOKS):
+            with suppress(LeadlineError, TimeoutError):
+                async with asyncio.timeout(pause_s):  # a spinning engine may not answer at all
+                    gauges = await self.served.server.gauges(self.served.engine)
+                    self.served.waiting.extend([gauges] if gauges else [])
+            await asyncio.sleep(pause_s)
 
     async def _counters(self) -> dict[str, float] | None:
         try:

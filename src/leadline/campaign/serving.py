@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
@@ -19,6 +19,7 @@ from leadline.journal import Redactor
 from leadline.launch import Launch
 from leadline.load.server import Server
 from leadline.prompts.tokenizer import Encode, load_tokenizer
+from leadline.records import EngineWords
 from leadline.spec import Deployment, EndpointTarget, ProcessTarget
 from leadline.units import parse_tokens
 
@@ -35,6 +36,9 @@ class Served:
     """``None`` for a server that somebody else runs."""
     pool_tokens: int | None = None
     """What the KV cache holds, where it can bound one request although the window does not."""
+    words: EngineWords = field(default_factory=EngineWords)
+    waiting: list[dict[str, float]] = field(default_factory=list)
+    """Gauges seen while the last request had waited for most of its time limit."""
 
     def max_input_tokens(self, output_tokens: int) -> int | None:
         if self.window_tokens is None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import re
 import signal
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,10 +25,12 @@ _HEALTH_S = 30.0
 _STOP_S = 10.0
 _DRAIN_S = 2.0
 _OK = 200
-_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - where Linux shows it
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # Longest line kept; an engine that prints a whole prompt must not fill the disk.
 _LINE_BYTES = 64 * 1024
+# A bar of tqdm, as Python engines draw it: 5/50 [00:10<01:30, 2.00s/it].
+_BAR = re.compile(r"\b(?P<done>\d+)/(?P<of>\d+) \[[\d:]+<(?P<left>[\d:]+|\?)")
+_SHARED_MEMORY = re.compile(r"/dev/shm/\S+$", re.MULTILINE)  # noqa: S108
 
 Redact = Callable[[str], str]
 
@@ -41,8 +44,8 @@ class ProcessTarget:
         self._pump: asyncio.Task[None] | None = None
         self._tail: deque[str] = deque(maxlen=400)
         self._phase = ""
+        self._segments: set[Path] = set()
         self._stopped = False
-        self._shared: set[Path] = set()
 
     async def start(
         self, launch: Launch, log: Path, timeout_s: float, on_phase: OnPhase
@@ -51,7 +54,9 @@ class ProcessTarget:
         self._process = await _spawn(launch)
         self._pump = asyncio.create_task(self._copy_log(launch, log, on_phase))
         await self._wait_ready(launch, timeout_s)
-        self._shared |= _shared_memory(self._process.pid)
+        self._segments |= _shared_segments(
+            [*_family(self._process.pid), *_itself(self._process.pid)]
+        )
         return Endpoint(url=launch.base_url, model=launch.served_model)
 
     @property
@@ -79,7 +84,9 @@ class ProcessTarget:
         if self._process is None or self._stopped:
             return
         family = _family(self._process.pid)
-        self._shared |= _shared_memory(self._process.pid)
+        self._segments |= _shared_segments(
+            [*_family(self._process.pid), *_itself(self._process.pid)]
+        )
         _signal_group(self._process.pid, signal.SIGTERM)
         await self.exited(_STOP_S)
         # Also after a clean exit: a worker that outlives its server would keep its memory.
@@ -89,7 +96,7 @@ class ProcessTarget:
                 process.kill()
         await self.exited(_STOP_S)
         await _wait_gone(family)
-        _remove_unused(self._shared)
+        _unlink_unused(self._segments)
         await self._drain_log()
         self._process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
         if self._pump:
@@ -100,18 +107,22 @@ class ProcessTarget:
         assert self._process  # noqa: S101
         assert self._process.stdout  # noqa: S101
         with log.open("a", encoding="utf-8") as file:
-            while line := await _read_line(self._process.stdout):
+            async for line in _read_lines(self._process.stdout):
                 text = self._redact(line.decode(errors="replace"))
                 file.write(text)
                 file.flush()
-                self._tail.append(text.rstrip("\n"))
-                self._note_phase(text, launch, on_phase)
+                if text.strip():
+                    self._tail.append(text.rstrip("\r\n"))
+                    self._note_phase(text, launch, on_phase)
 
     def _note_phase(self, line: str, launch: Launch, on_phase: OnPhase) -> None:
-        for pattern, phase in launch.phases:
-            if pattern in line and phase != self._phase:
-                self._phase = phase
-                on_phase(phase)
+        doing = next((phase for text, phase in launch.phases if text in line), None)
+        if doing is None:
+            return
+        shown = doing + _word_bar(line)
+        if shown != self._phase:
+            self._phase = shown
+            on_phase(shown)
 
     async def _wait_ready(self, launch: Launch, timeout_s: float) -> None:
         try:
@@ -177,7 +188,6 @@ async def _spawn(launch: Launch) -> asyncio.subprocess.Process:
             env={**os.environ, **launch.env},
             start_new_session=True,
             preexec_fn=_die_with_parent,
-            limit=_LINE_BYTES,
         )
     except OSError as error:
         raise DeployError(
@@ -192,13 +202,18 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-async def _read_line(stream: asyncio.StreamReader) -> bytes:
-    try:
-        return await stream.readuntil(b"\n")
-    except asyncio.IncompleteReadError as error:
-        return error.partial
-    except asyncio.LimitOverrunError as error:
-        return await stream.readexactly(error.consumed)
+async def _read_lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """Lines with their ends, as they come; each redrawing of a progress bar is one."""
+    rest = b""
+    while chunk := await stream.read(_LINE_BYTES):
+        *lines, rest = re.split(rb"(?<=[\r\n])", rest + chunk)
+        for line in lines:
+            yield line
+        if len(rest) >= _LINE_BYTES:
+            yield rest
+            rest = b""
+    if rest:
+        yield rest
 
 
 async def _healthy(session: aiohttp.ClientSession, launch: Launch) -> bool:
@@ -214,23 +229,25 @@ async def _healthy(session: aiohttp.ClientSession, launch: Launch) -> bool:
         return False
 
 
+def _word_bar(line: str) -> str:
+    """``: 5 of 50, 01:30 left``, by the engine's own estimate."""
+    bars = list(_BAR.finditer(line))
+    if not bars:
+        return ""
+    done, of, left = bars[-1].group("done", "of", "left")
+    return f": {done} of {of}" + (f", {left} left" if left not in ("?", "00:00") else "")
+
+
 def _family(pid: int) -> list[psutil.Process]:
-    try:
-        return psutil.Process(pid).children(recursive=True)
-    except psutil.Error:
-        return []
-
-
-def _shared_memory(pid: int) -> set[Path]:
-    """Files of shared memory that the server and its children hold.
-
-    A process that is killed leaves them behind, and with them memory that nobody owns.
-    """
-    found = set()
-    for process in (*_family(pid), *_itself(pid)):
-        with suppress(psutil.Error, OSError):
-            found |= {Path(held.path) for held in process.memory_maps()}
-    return {path for path in found if path.is_relative_to(_SHARED_MEMORY)}
+    """The server's children, and whoever else is of its session: orphans of a killed one."""
+    found = []
+    with suppress(psutil.Error):
+        found = psutil.Process(pid).children(recursive=True)
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, ProcessLookupError, PermissionError):
+            if os.getsid(process.pid) == pid and process.pid != pid and process not in found:
+                found.append(process)
+    return found
 
 
 def _itself(pid: int) -> list[psutil.Process]:
@@ -239,16 +256,22 @@ def _itself(pid: int) -> list[psutil.Process]:
     return []
 
 
-def _remove_unused(files: set[Path]) -> None:
-    """Those that no living process holds."""
-    left = {path for path in files if path.exists()}
-    if not left:
-        return
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            left -= {Path(held.path) for held in process.memory_maps()}
-    for path in left:
-        path.unlink(missing_ok=True)
+def _shared_segments(processes: list[psutil.Process]) -> set[Path]:
+    """Files of shared memory that these processes have mapped."""
+    found: set[Path] = set()
+    for process in processes:
+        with suppress(OSError):
+            maps = Path(f"/proc/{process.pid}/maps").read_text(encoding="utf-8", errors="replace")
+            found |= {Path(path) for path in _SHARED_MEMORY.findall(maps)}
+    return found
+
+
+def _unlink_unused(segments: set[Path]) -> None:
+    """A killed engine leaves its shared memory behind; what somebody else maps too is not ours."""
+    left = {path for path in segments if path.exists()}
+    for path in left - _shared_segments(list(psutil.process_iter())) if left else ():
+        with suppress(OSError):
+            path.unlink()
 
 
 async def _wait_gone(processes: list[psutil.Process]) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
+from leadline.engines.statements import ResolvedSettings, Statement
 from leadline.errors import SpecError
 from leadline.launch import Launch
 
@@ -91,6 +92,12 @@ class Engine:
     """Canonical name to Prometheus sample name."""
     unborn_counters: frozenset[str] = frozenset()
     """Canonical names that the engine shows only once they are above zero."""
+    gauges: Mapping[str, str] = field(default_factory=dict)
+    """The same for what goes up and down: requests running and waiting, share of the KV cache."""
+    statements: tuple[Statement, ...] = ()
+    """Figures that its start-up log states."""
+    resolved: ResolvedSettings | None = None
+    """Where it shows the settings it works with."""
 
     def max_input_tokens(
         self, window: int, output_tokens: int, pool_tokens: int | None = None

@@ -8,6 +8,7 @@ from typing import Any
 
 from leadline.catalog.assets import asset_names, asset_path
 from leadline.engines.engine import Engine, LaunchRequest, TokenizeRoute
+from leadline.engines.statements import load_statements
 from leadline.errors import SpecError
 from leadline.launch import Launch
 from leadline.units import parse_tokens
@@ -121,4 +122,9 @@ LLAMACPP = Engine(
         "prompt_tokens": "llamacpp:prompt_tokens_total",
         "cached_tokens": "llamacpp:prompt_tokens_cached_total",
     },
+    gauges={
+        "running": "llamacpp:requests_processing",
+        "waiting": "llamacpp:requests_deferred",
+    },
+    statements=load_statements("llamacpp"),
 )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from leadline.catalog.reading import read_table
 from leadline.engines.command import write_options
 from leadline.engines.engine import Engine, LaunchRequest, TokenizeRoute
+from leadline.engines.statements import load_phases, load_resolved, load_statements
 from leadline.errors import SpecError
 from leadline.launch import Launch
 from leadline.units import parse_tokens
@@ -41,7 +41,7 @@ def _launch(request: LaunchRequest) -> Launch:
         port=request.port,
         served_model=served,
         env=request.env,
-        phases=tuple((entry["text"], entry["doing"]) for entry in read_table("sglang")["phase"]),
+        phases=load_phases("sglang"),
     )
 
 
@@ -85,4 +85,11 @@ SGLANG = Engine(
     },
     # Its first cached token gives birth to the counter.
     unborn_counters=frozenset({"cached_tokens"}),
+    gauges={
+        "running": "sglang:num_running_reqs",
+        "waiting": "sglang:num_queue_reqs",
+        "kv_usage": "sglang:token_usage",
+    },
+    statements=load_statements("sglang"),
+    resolved=load_resolved("sglang"),
 )

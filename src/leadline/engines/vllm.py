@@ -6,6 +6,7 @@ from typing import Any
 
 from leadline.engines.command import write_options
 from leadline.engines.engine import Engine, LaunchRequest, TokenizeRoute
+from leadline.engines.statements import load_phases, load_resolved, load_statements
 from leadline.errors import SpecError
 from leadline.launch import Launch
 from leadline.units import parse_tokens
@@ -17,19 +18,13 @@ _OURS = {
     "model": "give model",
     "served_model_name": "the model is served under the last part of its name",
 }
-# No usage reports, and no rendezvous over the machine's public address.
-_ENV = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_HOST_IP": "127.0.0.1"}
-# Log lines of 0.12.0 and 0.32.0, in the order of a start.
-_PHASES = (
-    ("Resolved architecture", "reading the model's config"),
-    ("Initializing a V1 LLM engine", "starting the engine core"),
-    ("Starting to load model", "loading the weights"),
-    ("Loading weights took", "profiling memory"),
-    ("KV cache size", "allocating the KV cache"),
-    ("Warming up model", "compiling"),
-    ("Capturing CUDA graph", "capturing CUDA graphs"),
-    ("init engine", "starting to listen"),
-)
+# No usage reports, no rendezvous over the machine's public address, no colours in the log.
+_ENV = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "VLLM_HOST_IP": "127.0.0.1",
+    "NO_COLOR": "1",
+}
 
 
 def _launch(request: LaunchRequest) -> Launch:
@@ -47,7 +42,7 @@ def _launch(request: LaunchRequest) -> Launch:
         port=request.port,
         served_model=served,
         env={**_ENV, **request.env},
-        phases=_PHASES,
+        phases=load_phases("vllm"),
     )
 
 
@@ -85,4 +80,11 @@ VLLM = Engine(
         "queried_tokens": "vllm:prefix_cache_queries_total",
         "preemptions": "vllm:num_preemptions_total",
     },
+    gauges={
+        "running": "vllm:num_requests_running",
+        "waiting": "vllm:num_requests_waiting",
+        "kv_usage": "vllm:kv_cache_usage_perc",
+    },
+    statements=load_statements("vllm"),
+    resolved=load_resolved("vllm"),
 )

@@ -12,7 +12,7 @@ import orjson
 from leadline.engines.engine import Engine, TokenizeRoute, engine_names, load_engine, pick
 from leadline.errors import AccessError, EngineError, LoadError
 from leadline.launch import Endpoint
-from leadline.metrics.scrape import read_counters
+from leadline.metrics.scrape import read_counters, read_labels
 from leadline.prompts.tokenizer import Encode, text_blocks
 
 _OK = 200
@@ -116,11 +116,28 @@ class Server:
 
     async def counters(self, engine: Engine) -> dict[str, float]:
         """The engine's own counters by canonical name; empty where it shows none."""
-        if not (engine.metrics_path and engine.counters):
+        if not engine.counters:
             return {}
-        status, body = await self._get_text(engine.metrics_path)
-        found = read_counters(body, engine.counters) if status == _OK else {}
+        found = read_counters(await self._metrics(engine), engine.counters)
         return dict.fromkeys(engine.unborn_counters, 0.0) | found if found else {}
+
+    async def gauges(self, engine: Engine) -> dict[str, float]:
+        """Requests running and waiting and the like, by canonical name."""
+        return read_counters(await self._metrics(engine), engine.gauges) if engine.gauges else {}
+
+    async def settings(self, engine: Engine) -> dict[str, str]:
+        """Settings that the engine shows among its metrics, under our names."""
+        if engine.resolved is None:
+            return {}
+        labels = read_labels(await self._metrics(engine), engine.resolved.metric)
+        names = engine.resolved.metric_names
+        return {names[name]: value for name, value in labels.items() if name in names}
+
+    async def _metrics(self, engine: Engine) -> str:
+        if engine.metrics_path is None:
+            return ""
+        status, body = await self._get_text(engine.metrics_path)
+        return body if status == _OK else ""
 
     def _encode_blocks(self, route: TokenizeRoute) -> Encode:
         async def encode(text: str) -> list[int]:

@@ -13,6 +13,7 @@ from leadline.prove.structural import TRIAL_PROOFS
 from leadline.report.phrases import (
     NOTHING,
     proof_outcomes,
+    word_engine,
     word_length,
     word_limit,
     word_recall,
@@ -108,6 +109,8 @@ def _results(item: DeploymentVerdict) -> Iterator[Text]:
             (word_tokens(item.effective_tokens), "bold"),
             ("  (recall of 85.6 % or more up to it)", "dim"),
         )
+    for outcome, text in word_engine(item):
+        yield Text.assemble(_MARKS[outcome], f" {text}")
     for proof in item.limits:
         yield Text.assemble(_MARKS[proof.outcome], f" {word_limit(proof.name)}: {proof.observed}")
 

@@ -56,6 +56,9 @@ def _deployment(item: DeploymentVerdict) -> dict[str, Any]:
         "started": item.started,
         "qualified": phrases.qualified_sentence(item),
         "effective": phrases.effective_sentence(item),
+        "engine_words": [
+            (phrases.SIGNS[outcome], outcome, text) for outcome, text in phrases.word_engine(item)
+        ],
         "limits": [
             (phrases.SIGNS[p.outcome], p.outcome, phrases.word_limit(p.name), p.observed)
             for p in item.limits

@@ -41,6 +41,52 @@ def _too_long(evidence: Evidence) -> Quote:
     return quote if quote and _TOO_LONG.search(quote[0]) else ()
 
 
+def _never_scheduled(evidence: Evidence) -> Quote:
+    """Waiting for its first token, while the engine has one request waiting and runs none.
+
+    The gauges are the witness; where the engine shows none, the last line of its own statistics.
+    With prefix caching off the engine prefills the same request again and again: then it runs at
+    times, and only the sizes tell.
+    """
+    quote = _failed(evidence, "timeout")
+    if not quote:
+        return ()
+    seen = _idle_gauges(evidence) or evidence.log_lines(r"Running: 0 reqs, Waiting: [1-9]")[-1:]
+    size = _larger_than_pool(evidence)
+    return (*quote, *size, *seen) if seen or size else ()
+
+
+def _idle_gauges(evidence: Evidence) -> Quote:
+    looks = [look for look in evidence.waiting if {"running", "waiting"} <= look.keys()]
+    if not looks or any(look["running"] or not look["waiting"] for look in looks):
+        return ()
+    shown = ", ".join(f"{name} {value:g}" for name, value in sorted(looks[-1].items()))
+    return (f"the engine's gauges, {len(looks)} looks alike: {shown}",)
+
+
+def _larger_than_pool(evidence: Evidence) -> Quote:
+    if not (evidence.pool_tokens and evidence.input_tokens):
+        return ()
+    total = evidence.input_tokens + (evidence.output_tokens or 0)
+    if total <= evidence.pool_tokens:
+        return ()
+    held = show_tokens(evidence.pool_tokens)
+    return (f"the request takes {show_tokens(total)} of KV cache, which holds {held} at most",)
+
+
+def _fit_request(evidence: Evidence) -> str:
+    if not _larger_than_pool(evidence):
+        return (
+            "compare the request with the KV cache size in the start-up log; if it is smaller, "
+            "look for what holds the cache (max_num_seqs, other users)"
+        )
+    return (
+        f"lower input_tokens + output_tokens to at most {show_tokens(evidence.pool_tokens or 0)} "
+        "and max_model_len with them, so that the engine refuses what it cannot serve; or give "
+        "the KV cache more memory"
+    )
+
+
 def _shorten(evidence: Evidence) -> str:
     if not (evidence.window_tokens and evidence.input_tokens and evidence.output_tokens):
         return "lower workload.input_tokens, or raise the server's context window"
@@ -130,7 +176,7 @@ RULES = (
         source="process exit status, seen by the parent",
     ),
     Rule(
-        code="RUN010",
+        code="RUN020",
         title="The prompt is longer than the KV pool holds",
         cause="too_long",
         explanation="It fits the context window, not the KV cache. SGLang refuses it if the answer "
@@ -149,7 +195,7 @@ RULES = (
         source="the server's own message",
     ),
     Rule(
-        code="RUN011",
+        code="RUN021",
         title="The server gave the request up",
         cause="aborted",
         explanation="The stream is well-formed and says abort: what came before it is no answer.",
@@ -161,7 +207,7 @@ RULES = (
         source="sglang 0.5.6, finish_reason abort",
     ),
     Rule(
-        code="RUN012",
+        code="RUN022",
         title="The answer was cut short without a word",
         cause="truncated",
         explanation="The request was accepted with its output length, and the answer claims to "
@@ -178,6 +224,17 @@ RULES = (
         check=lambda evidence: _failed(evidence, "refused"),
         remedy=always("the message says what it did not accept"),
         source="the server's own message",
+    ),
+    Rule(
+        code="RUN010",
+        title="The request never ran: the engine admits it and cannot place it in its KV cache",
+        cause="hang",
+        explanation="The scheduler tries at every step and finds too few free blocks, for ever: "
+        "the request stays waiting, the engine spins, nothing is logged as an error, and /health "
+        "answers 200.",
+        check=_never_scheduled,
+        remedy=_fit_request,
+        source="vLLM 0.12.0 with a request larger than the pool, reproduced; vLLM issue 39734",
     ),
     Rule(
         code="RUN004",

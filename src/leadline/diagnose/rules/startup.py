@@ -55,6 +55,10 @@ def _fit_pool(evidence: Evidence) -> str:
     )
 
 
+def _less_than_one(evidence: Evidence) -> Quote:
+    return evidence.log if evidence.start_cause == "unusable" else ()
+
+
 def _no_pool_at_all(evidence: Evidence) -> Quote:
     return evidence.log_lines(r"No available memory for the cache blocks")[:1]
 
@@ -158,6 +162,18 @@ RULES = (
         check=_pool_too_small,
         remedy=_fit_pool,
         source="vLLM 0.12.0 and 0.32.0, start-up check of kv_cache_utils",
+    ),
+    Rule(
+        code="START015",
+        title="The engine is up, but its KV cache cannot hold one request of the whole window",
+        cause="oom",
+        explanation="A maximum concurrency below 1.00x: a request that the engine admits and that "
+        "is longer than its KV cache waits for ever. No request was sent.",
+        check=_less_than_one,
+        remedy=lambda evidence: (
+            evidence.remedy or "lower max_model_len, or give the KV cache more memory"
+        ),
+        source="the engine's log; vLLM issue 39734, reproduced on 0.12.0",
     ),
     Rule(
         code="START011",
