@@ -91,19 +91,23 @@ async def _record_served(python: Path, model: Path, log: Path, scrub: _Scrubber)
         ProcessTarget(), _launch(python, model, max_running_requests=4), log, START_S, _say
     ) as endpoint:
         await asyncio.to_thread(_ask_everything, endpoint, scrub)
-    (DATA / "start.log").write_text(scrub.log(log), encoding="utf-8")
+    lines = scrub.log(log).splitlines(keepends=True)
+    ready = next(n for n, line in enumerate(lines) if "ready to roll" in line)
+    (DATA / "start.log").write_text("".join(lines[: ready + 1]), encoding="utf-8")
 
 
 def _ask_everything(endpoint: Endpoint, scrub: _Scrubber) -> None:
     info = json.loads(_get(endpoint, "/server_info"))
     kept = {name: info[name] for name in _KEPT_INFO if name in info}
     _save("server_info.json", scrub(json.dumps(kept, indent=1)).encode())
-    _save("metrics-before.txt", _metrics(endpoint))
     prompt = [100 + n % 1300 for n in range(600)]
-    _save("stream.sse", _stream(endpoint, prompt, 8))
+    _save("stream.sse", _stream(endpoint, prompt[:4], 8))
+    _save("metrics-before.txt", _metrics(endpoint))
+    _save("stream-cold.sse", _stream(endpoint, prompt[4:], 8))
     _save("metrics-cold.txt", _metrics(endpoint))
-    _save("stream-warm.sse", _stream(endpoint, prompt, 8))
+    _save("stream-warm.sse", _stream(endpoint, prompt[4:], 8))
     _save("metrics-warm.txt", _metrics(endpoint))
+    _save("models.json", _get(endpoint, "/v1/models"))
     _save("stream-without-usage.sse", _stream(endpoint, prompt, 4, stream_options=None))
     _save("stream-over-window.sse", _stream(endpoint, prompt * 14, 8))
     _save("stream-over-sum.sse", _stream(endpoint, (prompt * 14)[: WINDOW - 4], 8))
@@ -153,7 +157,7 @@ async def _record_failure(name: str, launch: Launch, folder: str, scrub: _Scrubb
     finally:
         await target.stop()
     text = "".join(scrub.log(log).splitlines(keepends=True)[-25:])
-    (DATA / f"fail-{name}.log").write_text(status + text, encoding="utf-8")
+    (DATA / f"{name}.log").write_text(status + text, encoding="utf-8")
 
 
 async def _record_port_in_use(launch: Launch, folder: str, scrub: _Scrubber) -> None:
@@ -171,7 +175,7 @@ async def _record_port_in_use(launch: Launch, folder: str, scrub: _Scrubber) -> 
     finally:
         await target.stop()
     text = "".join(scrub.log(log).splitlines(keepends=True)[-25:])
-    (DATA / "fail-port-in-use.log").write_text(f"exited: {status}\n{text}", encoding="utf-8")
+    (DATA / "port-in-use.log").write_text(f"exited: {status}\n{text}", encoding="utf-8")
 
 
 def _save(name: str, content: bytes) -> None:
