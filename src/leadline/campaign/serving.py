@@ -14,7 +14,7 @@ from leadline.deploy.endpoint import api_key, reach
 from leadline.deploy.process import free_port
 from leadline.deploy.target import OnPhase, Target, deployed
 from leadline.engines.engine import Engine, LaunchRequest, load_engine
-from leadline.errors import SpecError
+from leadline.errors import LoadError, SpecError
 from leadline.journal import Redactor
 from leadline.launch import Launch
 from leadline.load.server import Server
@@ -124,11 +124,33 @@ async def _know(
     return Served(
         server=server,
         engine=engine,
-        encode=load_tokenizer(tokenizer) if tokenizer else await server.encoder(engine),
+        encode=load_tokenizer(tokenizer)
+        if tokenizer
+        else await choose_encoder(server, engine, deployment),
         window_tokens=await server.window(engine) or _window_setting(deployment, engine),
         target=target,
         pool_tokens=await server.pool(engine),
     )
+
+
+async def choose_encoder(server: Server, engine: Engine, deployment: Deployment) -> Encode:
+    """The server's own tokenizer; where it fails to answer, that of the folder it was started with.
+
+    SGLang 0.5.6 answers 500 if tokenizer_config.json sets no model_max_length: its 1e30 is no JSON.
+    """
+    try:
+        return await server.encoder(engine)
+    except LoadError:
+        if folder := _tokenizer_folder(deployment):
+            return load_tokenizer(folder)
+        raise
+
+
+def _tokenizer_folder(deployment: Deployment) -> str | None:
+    """The folder of a model that we serve ourselves, if it holds a tokenizer."""
+    folder = Path(deployment.model or "").expanduser()
+    ours = deployment.target.kind == "process" and (folder / "tokenizer.json").is_file()
+    return str(folder) if ours else None
 
 
 def _window_setting(deployment: Deployment, engine: Engine) -> int | None:
