@@ -170,7 +170,7 @@ async def _record_port_in_use(launch: Launch, folder: str, scrub: _Scrubber) -> 
             await asyncio.sleep(1)
             holder.bind((launch.host, launch.port))
             holder.listen()
-            while "address already in use" not in "".join(target.log_tail()):
+            while "address already in use" not in "".join(target.log_tail()):  # noqa: ASYNC110
                 await asyncio.sleep(1)
             starting.cancel()
     finally:

@@ -107,6 +107,8 @@ class Sender:
             cold=request.cold,
             salt=f"{self.work.seed}-{request.cell}-{request.trial}-{self.attempt}",
         )
+        if request.cold:
+            await self._flush()
         before = await self._counters()
         patience = self._patience(len(request.prompt.ids))
         async with self._watching(patience):
@@ -178,6 +180,12 @@ class Sender:
                     gauges = await self.served.server.gauges(self.served.engine)
                     self.served.waiting.extend([gauges] if gauges else [])
             await asyncio.sleep(pause_s)
+
+    async def _flush(self) -> None:
+        """On a server of our own only: others may live from the cache of theirs."""
+        if self.served.target:
+            with suppress(LeadlineError):
+                await self.served.server.flush(self.served.engine)
 
     async def _counters(self) -> dict[str, float] | None:
         try:

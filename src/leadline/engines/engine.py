@@ -74,6 +74,9 @@ class Engine:
     """Added to every request, for example to be told the token count with each chunk."""
     cold_fields: Mapping[str, Any] = field(default_factory=dict)
     """Added so that no cached prefix is used."""
+    flush_path: str | None = None
+    """A GET that empties the prefix cache, for engines that match it token by token: there any two
+    prompts that begin with the same word share something."""
     full_length_fields: Mapping[str, Any] = field(default_factory=dict)
     """Added so that the model never ends early: every answer has the length asked for."""
     salt_field: str | None = None

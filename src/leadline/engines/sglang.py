@@ -75,6 +75,7 @@ SGLANG = Engine(
             "/tokenize", "prompt", "tokens", {"add_special_tokens": False}, model_field="model"
         ),
     ),
+    flush_path="/flush_cache",
     request_fields={"stream_options": {"include_usage": True, "continuous_usage_stats": True}},
     full_length_fields={"ignore_eos": True},
     token_count_path="usage.completion_tokens",

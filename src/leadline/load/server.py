@@ -121,6 +121,11 @@ class Server:
         found = read_counters(await self._metrics(engine), engine.counters)
         return dict.fromkeys(engine.unborn_counters, 0.0) | found if found else {}
 
+    async def flush(self, engine: Engine) -> None:
+        """Empty the prefix cache; whether that worked, the proof of each request tells."""
+        if engine.flush_path:
+            await self._get_text(engine.flush_path)
+
     async def gauges(self, engine: Engine) -> dict[str, float]:
         """Requests running and waiting and the like, by canonical name."""
         return read_counters(await self._metrics(engine), engine.gauges) if engine.gauges else {}
