@@ -298,25 +298,25 @@ def test_stop_removes_the_shared_memory_of_a_killed_server(
     make_target: Any, tmp_path: Path, end: signal.Signals
 ) -> None:
     """As SGLang leaves a semaphore at each end; that of a living process is left alone."""
-    ours, foreign = (Path("/dev/shm") / f"leadline-{tmp_path.name}-{part}" for part in "ab")
+    folder, name = Path("/dev/shm"), f"leadline-{os.getpid()}-{end.name}"
+    foreign = folder / f"{name}-foreign"
     foreign.write_bytes(bytes(32))
 
     async def use(target: Any, endpoint: Endpoint) -> None:
+        assert (folder / f"sem.{name}").exists()
         os.kill(target.pid, end)
         await target.exited(5)
 
     hold = f"""
-import mmap
-for path in {str(ours)!r}, {str(foreign)!r}:
-    with open(path, "w+b") as file:
-        file.write(bytes(32))
-        file.flush()
-        globals()[path] = mmap.mmap(file.fileno(), 32)
+import _multiprocessing, mmap
+lock = _multiprocessing.SemLock(1, 1, 1, "/{name}", False)
+file = open({str(foreign)!r}, "r+b")
+held = mmap.mmap(file.fileno(), 32)
 serve()
 """
     with foreign.open("r+b") as file, mmap.mmap(file.fileno(), 32):
         start(make_target(), launch(hold), tmp_path / "log", use)
-        assert not ours.exists()
+        assert not (folder / f"sem.{name}").exists()
         assert foreign.exists()
     foreign.unlink()
 

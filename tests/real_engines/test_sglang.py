@@ -9,7 +9,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ import psutil
 import pytest
 from tests.real_engines.sglang_environment import CPU_ENV, CPU_SETTINGS, VERSION, sglang_python
 from tests.real_engines.tiny_llama import write_tiny_llama
+
+from leadline.deploy.process import _shared_segments
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(2400)]
 
@@ -104,11 +105,8 @@ def servers_of(model: Path) -> list[str]:
 
 def orphaned_semaphores() -> set[str]:
     """Those in shared memory that no process of this machine holds any more."""
-    held = ""
-    for pid in psutil.pids():
-        with suppress(OSError):  # it ended meanwhile
-            held += Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace")
-    return {path.name for path in SHARED_MEMORY.glob("sem.mp-*") if str(path) not in held}
+    held = _shared_segments(list(psutil.process_iter()))
+    return {path.name for path in set(SHARED_MEMORY.glob("sem.mp-*")) - held}
 
 
 def test_exact_lengths_are_proven_with_the_radix_cache_on_and_off_and_any_chunk(

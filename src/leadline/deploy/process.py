@@ -30,7 +30,8 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LINE_BYTES = 64 * 1024
 # A bar of tqdm, as Python engines draw it: 5/50 [00:10<01:30, 2.00s/it].
 _BAR = re.compile(r"\b(?P<done>\d+)/(?P<of>\d+) \[[\d:]+<(?P<left>[\d:]+|\?)")
-_SHARED_MEMORY = re.compile(r"/dev/shm/\S+$", re.MULTILINE)  # noqa: S108
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux shows it
+_SHARED_INODE = re.compile(r" (\d+) +/dev/shm/")
 
 Redact = Callable[[str], str]
 
@@ -257,12 +258,23 @@ def _itself(pid: int) -> list[psutil.Process]:
 
 
 def _shared_segments(processes: list[psutil.Process]) -> set[Path]:
-    """Files of shared memory that these processes have mapped."""
-    found: set[Path] = set()
+    """Files of shared memory that these processes have mapped.
+
+    By inode: the C library maps a semaphore under a name that it removes, and links it to another.
+    """
+    inodes: set[int] = set()
     for process in processes:
         with suppress(OSError):
             maps = Path(f"/proc/{process.pid}/maps").read_text(encoding="utf-8", errors="replace")
-            found |= {Path(path) for path in _SHARED_MEMORY.findall(maps)}
+            inodes |= {int(number) for number in _SHARED_INODE.findall(maps)}
+    return {path for number, path in _named_segments() if number in inodes}
+
+
+def _named_segments() -> list[tuple[int, Path]]:
+    found = []
+    for path in _SHARED_MEMORY.iterdir() if _SHARED_MEMORY.is_dir() else ():
+        with suppress(OSError):  # gone meanwhile
+            found.append((path.stat().st_ino, path))
     return found
 
 
