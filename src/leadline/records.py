@@ -22,6 +22,7 @@ FailureKind = Literal[
     "disconnected",  # the connection ended before the stream did
     "timeout",  # no first token within the planned time
     "stalled",  # tokens came, then none for longer than planned
+    "aborted",  # the stream ends well-formed, and says that the server gave the request up
     "malformed",  # the answer is not what the API promises
     "prompt",  # we could not build the prompt
 ]

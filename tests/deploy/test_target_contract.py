@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import mmap
 import os
 import signal
 import socket
@@ -271,6 +272,36 @@ def test_stop_ends_the_workers_of_a_server_that_died_before(place: Any, tmp_path
 
     start(place.target(), place.launch("spawn(); serve()"), log, use)
     assert ends(spawned(log))
+
+
+@pytest.mark.usefixtures("on_this_machine")
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="where Linux shows shared memory")
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_stop_removes_the_shared_memory_of_a_killed_server(
+    place: Any, tmp_path: Path, end: signal.Signals
+) -> None:
+    """As SGLang leaves a semaphore at each end; that of a living process is left alone."""
+    folder, name = Path("/dev/shm"), f"leadline-{os.getpid()}-{end.name}"
+    foreign = folder / f"{name}-foreign"
+    foreign.write_bytes(bytes(32))
+
+    async def use(target: Any, endpoint: Endpoint) -> None:
+        assert (folder / f"sem.{name}").exists()
+        os.kill(target.pid, end)
+        await target.exited(5)
+
+    hold = f"""
+import _multiprocessing, mmap
+lock = _multiprocessing.SemLock(1, 1, 1, "/{name}", False)
+file = open({str(foreign)!r}, "r+b")
+held = mmap.mmap(file.fileno(), 32)
+serve()
+"""
+    with foreign.open("r+b") as file, mmap.mmap(file.fileno(), 32):
+        start(place.target(), place.launch(hold), tmp_path / "log", use)
+        assert not (folder / f"sem.{name}").exists()
+        assert foreign.exists()
+    foreign.unlink()
 
 
 @pytest.mark.usefixtures("on_this_machine")

@@ -35,6 +35,21 @@ UVICORN_BIND = (
     "ERROR:    [Errno 98] error while attempting to bind on address ('127.0.0.1', 8000): "
     "address already in use"
 )
+SGLANG_BAD_FLAG = "launch_server.py: error: unrecognized arguments: --max-totl-tokens 5"
+SGLANG_NO_MODEL = "OSError: Can't load the configuration of '/models/absent'. If you were trying"
+SGLANG_NO_HUB = (
+    "OSError: We couldn't connect to 'https://huggingface.co' to load the files, and couldn't find "
+    "them in the cached files."
+)
+SGLANG_BEYOND_TRAINING = (
+    "ValueError: Warning: User-specified context_length (262144) is greater than the derived "
+    "context_length (131072). This may lead to incorrect model outputs or CUDA errors."
+)
+SGLANG_SCHEDULER = "Scheduler hit an exception: Traceback (most recent call last):"
+SGLANG_SMALL_POOL = "AssertionError: Memory pool size is too small"
+SGLANG_NO_MEMORY = "RuntimeError: Not enough memory. Please try to increase --mem-fraction-static."
+SGLANG_SIGQUIT = "Received sigquit from a child process. It usually means the child failed."
+SGLANG_DEAD = "Rank 0 scheduler is dead. Please check if there are relevant logs."
 NO_MODULE = "ModuleNotFoundError: No module named 'xllamacpp'"
 VLLM_KV_TOO_SMALL = (
     "ValueError: To serve at least one request with the models's max seq len (200000), (4.29 GiB "
@@ -91,6 +106,9 @@ LLAMACPP_TOO_LONG = (
     "HTTP 400: request (20000 tokens) exceeds the available context size (8192 tokens), "
     "try increasing it"
 )
+SGLANG_ABORTED = (
+    "HTTP 200, but finish_reason abort after 1 output tokens, and 1 prompt tokens counted"
+)
 VLLM_REJECTED = "HTTP 400: max_tokens must be at least 1, got 0. (parameter=max_tokens, value=0)"
 GONE = "ClientPayloadError: Response payload is not completed"
 
@@ -112,6 +130,26 @@ CASES = [
     ("START006", "bad_option", exited(VLLM_BAD_FLAG, status="exit code 2")),
     ("START006", "bad_option", exited(LLAMACPP_BAD_FLAG, status="exit code 2")),
     ("START007", "engine_missing", exited(NO_MODULE)),
+    ("START006", "bad_option", exited(SGLANG_BAD_FLAG, status="exit code 2")),
+    ("START014", "model_missing", exited(SGLANG_NO_MODEL)),
+    ("START014", "model_missing", exited(SGLANG_NO_HUB)),
+    ("START020", "exceeds_trained_context", exited(SGLANG_BEYOND_TRAINING)),
+    (
+        "START021",
+        "oom",
+        exited(SGLANG_SCHEDULER, SGLANG_SMALL_POOL, SGLANG_SIGQUIT, status="killed by SIGKILL"),
+    ),
+    (
+        "START021",
+        "oom",
+        exited(SGLANG_SCHEDULER, SGLANG_NO_MEMORY, SGLANG_SIGQUIT, status="killed by SIGKILL"),
+    ),
+    ("START022", "oom", exited(SGLANG_DEAD)),
+    (
+        "START023",
+        "start_failed",
+        exited(SGLANG_SCHEDULER, "KeyError: 'x'", SGLANG_SIGQUIT, status="killed by SIGKILL"),
+    ),
     ("START008", "start_timeout", Evidence(start_cause="timeout", log=(PROGRESS,))),
     ("START008", "start_timeout", Evidence(start_cause="timeout")),
     ("START010", "oom", exited(VLLM_KV_TOO_SMALL, VLLM_CORE_FAILED)),
@@ -126,7 +164,25 @@ CASES = [
     ("RUN002", "too_long", failed("refused", VLLM_TOO_LONG)),
     ("RUN002", "too_long", failed("stream_error", SGLANG_TOO_LONG)),
     ("RUN002", "too_long", failed("refused", SGLANG_POOL)),
+    (
+        "RUN002",
+        "too_long",
+        failed("aborted", SGLANG_ABORTED, input_tokens=8187, window_tokens=8192, pool_tokens=9000),
+    ),
     ("RUN002", "too_long", failed("refused", SGLANG_SUM)),
+    (
+        "RUN020",
+        "too_long",
+        failed("refused", SGLANG_POOL, input_tokens=8000, window_tokens=8192, pool_tokens=4096),
+    ),
+    ("RUN020", "too_long", failed("refused", SGLANG_POOL, input_tokens=8000, window_tokens=8192)),
+    (
+        "RUN020",
+        "too_long",
+        failed("aborted", SGLANG_ABORTED, input_tokens=8000, window_tokens=8192, pool_tokens=4096),
+    ),
+    ("RUN021", "aborted", failed("aborted", SGLANG_ABORTED, input_tokens=80, pool_tokens=4096)),
+    ("RUN022", "truncated", Evidence(answered_tokens=94, output_tokens=500)),
     ("RUN002", "too_long", failed("refused", LLAMACPP_TOO_LONG)),
     ("RUN003", "rejected", failed("refused", VLLM_REJECTED)),
     ("RUN003", "rejected", failed("refused", "HTTP 500: CUDA error")),
@@ -156,8 +212,10 @@ def test_no_rule_applies_to_the_failure_of_another(rule: Any) -> None:
     # Of the same failure a more general rule may say less: those stand behind in the order.
     more_general = {
         "RUN001": {"RUN007", "RUN008"},
-        "RUN002": {"RUN003", "RUN006"},
+        "RUN002": {"RUN003", "RUN006", "RUN021"},
         "RUN010": {"RUN004"},
+        "RUN020": {"RUN002", "RUN003", "RUN021"},
+        "START021": {"START023"},
     }
     for code, _, evidence in CASES:
         if rule.apply(evidence) is not None:

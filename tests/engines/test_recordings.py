@@ -17,6 +17,7 @@ RECORDED = Path(__file__).parents[1] / "data" / "recorded"
 ENGINES = sorted(path.name for path in RECORDED.iterdir())
 FIGURES: dict[str, dict[str, Any]] = {
     "llamacpp": {"slots": 1, "window_tokens": 1024},
+    "sglang-0.5.6.post2": {"kv_tokens": 4096, "window_tokens": 8192, "running_requests": 4},
     "vllm-0.12.0": {"version": "0.12.0", "kv_tokens": 8_388_608, "concurrency": 1024.0},
     "vllm-0.32.0": {"version": "0.32.0", "kv_tokens": 8_388_608, "concurrency": 1024.0},
 }
@@ -64,7 +65,8 @@ def test_every_recorded_failure_gets_its_cause(engine: str, failure: str) -> Non
 @pytest.mark.parametrize("engine", ENGINES)
 def test_every_counter_and_gauge_of_the_table_is_among_the_metrics(engine: str) -> None:
     facts = load_engine(engine.partition("-")[0])
-    text = (RECORDED / engine / "metrics.txt").read_text(encoding="utf-8")
+    name = "metrics-warm.txt" if engine.startswith("sglang") else "metrics.txt"
+    text = (RECORDED / engine / name).read_text(encoding="utf-8")
     for names in (facts.counters, facts.gauges):
         assert read_counters(text, names).keys() == names.keys()
 
@@ -73,7 +75,8 @@ def test_every_counter_and_gauge_of_the_table_is_among_the_metrics(engine: str) 
 def test_vllm_shows_its_settings_among_the_metrics(engine: str) -> None:
     resolved = load_engine("vllm").resolved
     assert resolved
-    text = (RECORDED / engine / "metrics.txt").read_text(encoding="utf-8")
+    name = "metrics-warm.txt" if engine.startswith("sglang") else "metrics.txt"
+    text = (RECORDED / engine / name).read_text(encoding="utf-8")
     labels = read_labels(text, resolved.metric)
     assert labels["block_size"] == "128"
     assert labels["enable_prefix_caching"] == "True"

@@ -39,7 +39,7 @@ async def gather_evidence(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
         window_tokens=served.window_tokens,
-        pool_tokens=served.words.max_request_tokens,
+        pool_tokens=served.pool_tokens or served.words.max_request_tokens,
         waiting=tuple(served.waiting),
     )
 

@@ -56,6 +56,8 @@ class Sender:
 
     async def send(self, request: Request) -> Record:
         """The journal has the record before anybody judges it."""
+        if request.cold:
+            await self._flush()
         before = await self.counters()
         patience = self.patience(len(request.prompt.ids))
         async with self._watching(patience):
@@ -142,6 +144,12 @@ class Sender:
                     gauges = await self.served.server.gauges(self.served.engine)
                     self.served.waiting.extend([gauges] if gauges else [])
             await asyncio.sleep(pause_s)
+
+    async def _flush(self) -> None:
+        """On a server of our own only: others may live from the cache of theirs."""
+        if self.served.target:
+            with suppress(LeadlineError):
+                await self.served.server.flush(self.served.engine)
 
     async def counters(self) -> dict[str, float] | None:
         try:

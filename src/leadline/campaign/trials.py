@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from leadline.campaign.cell import CellRun
 from leadline.campaign.request import Request, summarise
+from leadline.diagnose.explain import explain
+from leadline.diagnose.rule import Evidence
 from leadline.records import Record
 from leadline.spec import Cell
 
@@ -15,6 +17,7 @@ class TrialsRun(CellRun):
             record = await self._run_trial(trial, tokens)
             if failure := record.exchange.failure:
                 return await self.fail(failure, tokens)
+            self._note_short(record)
         return True
 
     def _predict(self, tokens: int) -> None:
@@ -53,6 +56,21 @@ class TrialsRun(CellRun):
             self.cell.key, trial, summarise(record.exchange), self._remaining_s()
         )
         return record
+
+    def _note_short(self, record: Record) -> None:
+        """An answer that is cut and does not say so fails by its proof; here is why, once."""
+        answered = (record.exchange.usage or {}).get("completion_tokens")
+        if record.trial > 1 or record.exchange.finish_reason != "length" or answered is None:
+            return
+        if answered < record.sent.output_tokens:
+            evidence = Evidence(
+                input_tokens=record.sent.input_tokens,
+                output_tokens=record.sent.output_tokens,
+                window_tokens=self.sender.served.window_tokens,
+                pool_tokens=self.sender.served.pool_tokens,
+                answered_tokens=answered,
+            )
+            self.work.fail(explain(evidence).model_copy(update=self.place()))
 
     def _remaining_s(self) -> float | None:
         """Predicted time for all trials that this deployment still owes; loads are not known."""

@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -17,15 +17,16 @@ import psutil
 
 from leadline.deploy.health import is_healthy
 from leadline.deploy.log import LINE_BYTES, TAIL_LINES, Redact, ServerLog
+from leadline.deploy.shared_memory import mapped_segments, unlink_unused
 from leadline.deploy.target import OnPhase, StartError
 from leadline.errors import DeployError
 from leadline.launch import Endpoint, Launch
 
 _POLL_S = 0.1
+_HEALTH_S = 30.0
 _STOP_S = 10.0
 _DRAIN_S = 2.0
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_SHARED_MEMORY = re.compile(r"/dev/shm/\S+$", re.MULTILINE)  # noqa: S108
 
 
 class ProcessTarget:
@@ -47,7 +48,8 @@ class ProcessTarget:
         self._log = ServerLog(launch, log, self._redact, on_phase)
         self._pump = asyncio.create_task(self._copy_log(self._log))
         await self._wait_ready(launch, timeout_s)
-        self._segments |= _shared_segments(_pids(self._process.pid, _family(self._process.pid)))
+        pids = _pids(self._process.pid, _family(self._process.pid))
+        self._segments |= mapped_segments(pids)
         return Endpoint(url=launch.base_url, model=launch.served_model)
 
     @property
@@ -75,7 +77,7 @@ class ProcessTarget:
         if self._process is None or self._stopped:
             return
         family = _family(self._process.pid)
-        self._segments |= _shared_segments(_pids(self._process.pid, family))
+        self._segments |= mapped_segments(_pids(self._process.pid, family))
         _signal_group(self._process.pid, signal.SIGTERM)
         await self.exited(_STOP_S)
         # Also after a clean exit: a worker that outlives its server would keep its memory.
@@ -85,7 +87,7 @@ class ProcessTarget:
                 process.kill()
         await self.exited(_STOP_S)
         await _wait_gone(family)
-        _unlink_unused(self._segments, set(_pids(self._process.pid, family)))
+        unlink_unused(self._segments, set(_pids(self._process.pid, family)))
         await self._drain_log()
         self._process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
         if self._pump:
@@ -205,27 +207,6 @@ def _family(pid: int) -> list[psutil.Process]:
 
 def _pids(pid: int, family: list[psutil.Process]) -> list[int]:
     return [pid, *(process.pid for process in family)]
-
-
-def _shared_segments(pids: Iterable[int]) -> set[Path]:
-    """Files of shared memory that these processes have mapped."""
-    found: set[Path] = set()
-    for pid in pids:
-        with suppress(OSError):
-            maps = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace")
-            found |= {Path(path) for path in _SHARED_MEMORY.findall(maps)}
-    return found
-
-
-def _unlink_unused(segments: set[Path], ours: set[int]) -> None:
-    """A killed engine leaves its shared memory behind; what others map too is not ours alone.
-
-    Our own processes are killed by now, and may still be on their way out.
-    """
-    left = {path for path in segments if path.exists()}
-    for path in left - _shared_segments(set(psutil.pids()) - ours) if left else ():
-        with suppress(OSError):
-            path.unlink()
 
 
 async def _wait_gone(processes: list[psutil.Process]) -> None:

@@ -28,7 +28,9 @@ class Evidence:
     output_tokens: int | None = None
     window_tokens: int | None = None
     pool_tokens: int | None = None
-    """The longest request that the KV cache can hold, by the plan."""
+    """The longest request that the KV cache can hold, as the engine says or by the plan."""
+    answered_tokens: int | None = None
+    """Of an answer without a failure that says it has its full length."""
     waiting: tuple[Mapping[str, float], ...] = ()
     """The engine's gauges, one set for each look, while the request waited for its first token."""
     remedy: str = ""

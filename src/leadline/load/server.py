@@ -81,11 +81,18 @@ class Server:
 
     async def window(self, engine: Engine) -> int | None:
         """The context window in tokens, if the server tells it."""
-        for route, path in engine.window_paths:
+        return await self._first_number(engine.window_paths)
+
+    async def pool(self, engine: Engine) -> int | None:
+        """Tokens that the KV cache holds, where they can bound a request and the server tells."""
+        return await self._first_number(engine.pool_paths)
+
+    async def _first_number(self, places: tuple[tuple[str, str], ...]) -> int | None:
+        for route, path in places:
             _, answer = await self._get(route)
-            tokens = pick(self._ours_first(answer), path)
-            if isinstance(tokens, int):
-                return tokens
+            number = pick(self._ours_first(answer), path)
+            if isinstance(number, int):
+                return number
         return None
 
     def _ours_first(self, answer: Any) -> Any:
@@ -111,7 +118,13 @@ class Server:
         """The engine's own counters by canonical name; empty where it shows none."""
         if not engine.counters:
             return {}
-        return read_counters(await self._metrics(engine), engine.counters)
+        found = read_counters(await self._metrics(engine), engine.counters)
+        return dict.fromkeys(engine.unborn_counters, 0.0) | found if found else {}
+
+    async def flush(self, engine: Engine) -> None:
+        """Empty the prefix cache; whether that worked, the proof of each request tells."""
+        if engine.flush_path:
+            await self._get_text(engine.flush_path)
 
     async def gauges(self, engine: Engine) -> dict[str, float]:
         """Requests running and waiting and the like, by canonical name."""

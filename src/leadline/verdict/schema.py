@@ -21,7 +21,8 @@ Conclusion = tuple[Status, str, str]
 # Causes that lie in the machinery rather than in the result: exit code 2.
 INFRASTRUCTURE = frozenset(
     {
-        "bad_option", "crashed", "disconnected", "engine_missing", "exceeds_trained_context",
+        "aborted", "bad_option", "crashed", "disconnected", "engine_missing",
+        "exceeds_trained_context",
         "hang", "invalid_parallelism", "malformed", "model_invalid", "model_missing", "oom",
         "port_in_use", "stalled", "start_failed", "start_timeout", "stream_error", "unknown",
         "unreachable",

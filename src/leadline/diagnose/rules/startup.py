@@ -30,6 +30,8 @@ def _kv_allocation(evidence: Evidence) -> Quote:
 
 
 def _killed_at_start(evidence: Evidence) -> Quote:
+    if evidence.log_lines(r"Received sigquit from a child process"):
+        return ()  # SGLang kills itself so, whatever the reason
     killed = evidence.start_cause == "exited" and evidence.exit_status == "killed by SIGKILL"
     return (f"the server was {evidence.exit_status}", *evidence.log[-1:]) if killed else ()
 
@@ -79,12 +81,22 @@ def _indivisible(evidence: Evidence) -> Quote:
 def _no_such_repository(evidence: Evidence) -> Quote:
     return evidence.log_lines(
         r"LocalEntryNotFoundError|RepositoryNotFoundError|GatedRepoError|HFValidationError|"
-        r"is not a local folder and is not a valid model identifier"
+        r"is not a local folder and is not a valid model identifier|"
+        r"OSError: (Can't load the configuration of|We couldn't connect to)"
     )[:1]
 
 
 def _missing_module(evidence: Evidence) -> Quote:
     return evidence.log_lines(r"ModuleNotFoundError: No module named")
+
+
+def _install(evidence: Evidence) -> str:
+    if any("'sglang'" in line for line in _missing_module(evidence)):
+        return (
+            "give the Python of SGLang's environment: target: {kind: process, executable: "
+            "/path/to/bin/python}"
+        )
+    return "pip install 'leadline[embedded]' for the embedded llama.cpp"
 
 
 def _too_slow(evidence: Evidence) -> Quote:
@@ -226,7 +238,8 @@ RULES = (
         remedy=always(
             "correct model; for a gated one export HF_TOKEN; without network give a folder"
         ),
-        source="huggingface_hub errors as vLLM 0.12.0 and 0.32.0 print them",
+        source="huggingface_hub errors as vLLM 0.12.0 and 0.32.0 print them, transformers' as "
+        "SGLang does",
     ),
     Rule(
         code="START006",
@@ -243,7 +256,7 @@ RULES = (
         cause="engine_missing",
         explanation="The Python package of the engine is absent from this environment.",
         check=_missing_module,
-        remedy=always("pip install 'leadline[embedded]' for the embedded llama.cpp"),
+        remedy=_install,
         source="Python import error",
     ),
     Rule(
