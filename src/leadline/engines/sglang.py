@@ -102,7 +102,7 @@ SGLANG = Engine(
         "cached_tokens": "sglang:cached_tokens_total",
         "preemptions": "sglang:num_retractions_sum",
         "output_tokens": "sglang:generation_tokens_total",
-        # No prefill time: of its stages the real server recorded only the waiting (0.5.6.post2, CPU).
+        # No prefill time: the real server (0.5.6.post2, CPU) recorded no stage but the waiting.
         "queue_s": "sglang:queue_time_seconds_sum",
     },
     # Its first cached token gives birth to the counter.
