@@ -94,6 +94,16 @@ class Module:
         base = parts[: len(parts) - up] if up else parts
         return ".".join([*base, node.module] if node.module else base)
 
+    def bind(self, target: ast.expr, value: ast.expr) -> Module:
+        """The module inside a loop, where the target is that value."""
+        inner = Module(self.tree, self.name, self.path)
+        names, values = [target], [value]
+        if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+            names, values = target.elts, value.elts
+        bound = {n.id: v for n, v in zip(names, values, strict=True) if isinstance(n, ast.Name)}
+        inner.__dict__["_names"] = self._names | bound
+        return inner
+
     def adopt(self, body: list[ast.stmt]) -> Module:
         """The module as a function sees it, with the imports and names of its body."""
         inner = Module(self.tree, self.name, self.path)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +106,24 @@ def _read_cli(tree: Tree) -> dict[str, Spec]:
         if found and isinstance(found.node, ast.FunctionDef):
             reader = _Reader()
             reader.run(found.node, _Frame(found.module.adopt(found.node.body)))
-            return {key: plain(spec) for key, spec in reader.found.items()}
+            sized = set(_sized(tree))
+            return {key: plain(_size(spec, key in sized)) for key, spec in reader.found.items()}
     raise LookupError(f"{tree.folder}: no make_arg_parser")
+
+
+def _sized(tree: Tree) -> Iterator[str]:
+    """Fields whose numbers may be written 2M: ``get_kwargs`` lists or compares their names."""
+    module = tree.module("vllm.engine.arg_utils")
+    for function in ("get_kwargs", "_compute_kwargs"):
+        found = module.find(function) if module else None
+        for node in ast.walk(found.node) if found else ():
+            names = node.elts if isinstance(node, ast.Set) else []
+            names = node.comparators if isinstance(node, ast.Compare) else names
+            yield from (n.value for n in names if isinstance(n, ast.Constant) and n.value)
+
+
+def _size(spec: Spec, sized: bool) -> Spec:
+    return spec | {"kind": "size"} if sized and spec.get("kind") == "int" else spec
 
 
 @dataclass
@@ -225,8 +241,12 @@ class _Reader:
         return self.run(function, inner)
 
     def _loop(self, node: ast.For, frame: _Frame) -> None:
-        """``for key, value in kwargs.items(): group.add_argument(f"--{key…}", **value)``"""
+        """Over a mapping's items, each an option by its key; or over a list that is written out."""
         match node:
+            case ast.For(iter=ast.List(elts=elts) | ast.Tuple(elts=elts)):
+                for element in elts:
+                    inner = frame.module.bind(node.target, element)
+                    self._block(node.body, replace(frame, module=inner))
             case ast.For(
                 target=ast.Tuple(elts=[ast.Name(), ast.Name()]),
                 iter=ast.Call(func=ast.Attribute(value=value, attr="items")),

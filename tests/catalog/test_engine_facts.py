@@ -42,6 +42,18 @@ def test_vllm_kinds_and_lists_are_the_real_parsers(vllm_options: dict) -> None:
     }
 
 
+def test_vllm_numbers_that_may_be_written_with_a_suffix() -> None:
+    known = load_facts("vllm").names("cli", "0.32.0")
+    assert {name for name, argument in known.items() if argument.kind == "size"} == {
+        "max_model_len",
+        "max_num_batched_tokens",
+        "max_num_scheduled_tokens",
+        "kv_cache_memory_bytes",
+        "safetensors_prefetch_block_size",
+        "max_num_queued_tokens",
+    }
+
+
 def test_vllm_defaults_are_the_real_parsers(vllm_options: dict) -> None:
     facts = load_facts("vllm").names("cli", "0.32.0")
     known = {n: a for n, a in facts.items() if a.has_default and n not in SHOWN_OTHERWISE}

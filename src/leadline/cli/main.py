@@ -9,6 +9,7 @@ import click
 
 from leadline import __version__
 from leadline.cli.bench import bench
+from leadline.cli.linting import lint
 from leadline.cli.planning import plan
 from leadline.cli.prompting import prompt
 from leadline.cli.qualify import prove, quickstart, report, run, runs
@@ -60,5 +61,5 @@ def cli() -> None:
     """
 
 
-for _verb in (quickstart, plan, prompt, run, prove, bench, report, runs):
+for _verb in (quickstart, plan, lint, prompt, run, prove, bench, report, runs):
     cli.add_command(_verb)
