@@ -16,6 +16,7 @@ from leadline.lint.words import parse_value
 
 _INT, _BOOL, _NULL = "tag:yaml.org,2002:int", "tag:yaml.org,2002:bool", "tag:yaml.org,2002:null"
 _FLOAT = "tag:yaml.org,2002:float"
+_DEEPEST = 40
 
 
 class Document:
@@ -42,13 +43,20 @@ class Document:
         if isinstance(node, SequenceNode):
             yield from node.value
 
-    def plain(self, node: Node | None) -> Any:
-        """As Python values."""
+    def plain(self, node: Node | None, depth: int = 0) -> Any:
+        """As Python values; None below a depth that only a file that contains itself has."""
+        if node is None or depth > _DEEPEST:
+            return None
         if isinstance(node, MappingNode):
-            return {str(key.value): self.plain(value) for key, value in node.value}
+            return {str(key.value): self.plain(value, depth + 1) for key, value in node.value}
         if isinstance(node, SequenceNode):
-            return [self.plain(each) for each in node.value]
-        return None if node is None else _scalar(node)
+            return [self.plain(each, depth + 1) for each in node.value]
+        return _scalar(node)
+
+    def mappings(self, node: Node | None) -> list[dict[str, Any]]:
+        """The mappings of a list; whatever else stands in it is left out."""
+        read = self.plain(node)
+        return [each for each in read if isinstance(each, dict)] if isinstance(read, list) else []
 
     def place(self, node: Node) -> Place:
         start, end = node.start_mark.index, node.end_mark.index
@@ -89,6 +97,14 @@ def read_documents(text: str, source: str) -> list[Document]:
         where=f"{source}:{line}",
         cure="check indentation, colons and quotes at that line",
     )
+
+
+def read_number(value: Any, default: float) -> float:
+    """A number, or its text; the default for anything else, which the cluster will refuse."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return default
 
 
 def _scalar(node: Node) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 from ruamel.yaml.nodes import Node, ScalarNode
 
 from leadline.lint.command import Container, Given, Probe, Word
-from leadline.lint.documents import Document
+from leadline.lint.documents import Document, read_number
 from leadline.lint.shell import split_command
 
 _DEVICE_KEYS = (
@@ -64,7 +64,8 @@ def _pods(document: Document, node: Node | None) -> Iterator[tuple[Node, Node]]:
     kind = document.plain(document.get(node, "kind"))
     if kind == "List":
         for each in document.each(document.get(node, "items")):
-            yield from _pods(document, each)
+            if document.plain(document.get(each, "kind")) != "List":
+                yield from _pods(document, each)
     elif kind == "Pod" and (spec := document.get(node, "spec")):
         yield node, spec  # type: ignore[misc]
     elif kind == "LeaderWorkerSet":
@@ -194,7 +195,7 @@ def _healthcheck(document: Document, service: Node) -> Iterator[Probe]:
         initial_s=_seconds(read.get("start_period", 0)),
         period_s=_seconds(read.get("interval", 30)),
         timeout_s=_seconds(read.get("timeout", 30)),
-        failures=int(read.get("retries", 3)),
+        failures=int(read_number(read.get("retries"), 3)),
     )
 
 
@@ -224,10 +225,10 @@ def _probes(document: Document, node: Node) -> Iterator[Probe]:
             kind=kind,
             place=document.place(probe),
             path=http.get("path") or (" ".join(map(str, command)) if command else None),
-            initial_s=float(read.get("initialDelaySeconds", 0)),
-            period_s=float(read.get("periodSeconds", 10)),
-            timeout_s=float(read.get("timeoutSeconds", 1)),
-            failures=int(read.get("failureThreshold", 3)),
+            initial_s=read_number(read.get("initialDelaySeconds"), 0),
+            period_s=read_number(read.get("periodSeconds"), 10),
+            timeout_s=read_number(read.get("timeoutSeconds"), 1),
+            failures=int(read_number(read.get("failureThreshold"), 3)),
         )
 
 
@@ -235,10 +236,10 @@ def _volumes(
     document: Document, pod: Node, node: Node
 ) -> tuple[dict[str, str], dict[str, int | None]]:
     kinds: dict[str, Any] = {}
-    for volume in document.plain(document.get(pod, "volumes")) or []:
+    for volume in document.mappings(document.get(pod, "volumes")):
         kinds[str(volume.get("name"))] = volume
     mounts, memory = {}, {}
-    for mount in document.plain(document.get(node, "volumeMounts")) or []:
+    for mount in document.mappings(document.get(node, "volumeMounts")):
         volume = kinds.get(str(mount.get("name")), {})
         path = str(mount.get("mountPath"))
         mounts[path] = next((key for key in volume if key != "name"), "claim template")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from leadline.lint.command import Place
+from leadline.lint.documents import read_number
 from leadline.lint.finding import Hit
 from leadline.lint.reading import Reading
 from leadline.lint.rule import FileRule, file_rule
@@ -58,7 +59,9 @@ def impatient_ingress(reading: Reading) -> Iterator[Hit]:
     """
     for entry in reading.objects:
         if entry.get("kind") == "Ingress":
-            notes = (entry.get("metadata") or {}).get("annotations") or {}
+            metadata = entry.get("metadata")
+            given = metadata.get("annotations") if isinstance(metadata, dict) else None
+            notes = given if isinstance(given, dict) else {}
             place, longest = Place(entry["__line__"]), _longest_s(reading)
             if any(key.startswith(_ALB) for key in notes):
                 yield from _check_alb(
@@ -82,9 +85,9 @@ def _check_alb(attributes: str, place: Place, longest_s: float) -> Iterator[Hit]
 
 def _check_nginx(notes: Mapping[str, Any], place: Place, longest_s: float) -> Iterator[Hit]:
     for name in ("proxy-read-timeout", "proxy-send-timeout"):
-        seconds = int(str(notes.get(_NGINX + name, 60)).rstrip("s") or 0)
+        seconds = read_number(str(notes.get(_NGINX + name, 60)).rstrip("s"), 0)
         if seconds < longest_s:
-            shown = f"{name} is {seconds} s, the longest prompt may take {longest_s:.0f} s"
+            shown = f"{name} is {seconds:.0f} s, the longest prompt may take {longest_s:.0f} s"
             yield Hit(shown, place, f'{_NGINX}{name}: "{longest_s * 1.5:.0f}"')
     size = _body_bytes(str(notes.get(_NGINX + "proxy-body-size", "1m")))
     if 0 < size < _BODY_BYTES:
