@@ -101,6 +101,11 @@ def test_keywords_through_a_dictionary_and_a_power() -> None:
     assert read_file("a.py", PYTHON).commands[0].window == 8192
 
 
+def test_an_abbreviation_is_the_option_that_it_stands_for() -> None:
+    command = read_file("a.sh", "python -m sglang.launch_server --model-path m --tp 8").commands[0]
+    assert command.tensor == 8
+
+
 def test_a_class_of_ones_own_is_not_the_engines() -> None:
     assert len(read_file("a.py", PYTHON).commands) == 1
 

@@ -166,7 +166,7 @@ def _canonical(given: Given, engine: str) -> Given:
     """Under the name that the engine's newest release stores it by; ``--no-x`` is x, False."""
     facts = load_facts(engine)
     flag = given.text if not given.text.startswith("--") else given.text.replace("_", "-")
-    found = facts.destination(flag)
+    found = facts.destination(flag) or facts.destination(facts.complete(flag) or "")
     if found:
         return replace(given, name=found)
     positive = "--" + flag.removeprefix("--no-")

@@ -97,7 +97,7 @@ def unknown(command: Command, version: str) -> Iterator[Hit]:
         if history is None and "." not in spelling:
             near = facts.nearest(surface_of(command), spelling, version)
             yield Hit(
-                f"{command.engine} {version} has no {given.text}",
+                f"no release of {command.engine} has {given.text}",
                 given.name_place,
                 f"write {near}" if near else "take it out",
                 edits=_rename(given, near) if near and near[:12] == spelling[:12] else (),

@@ -39,7 +39,7 @@ def implicit_prefix_caching(command: Command, version: str) -> Iterator[Hit]:
     if old or command.neuron or name in command.given or (command.window or 0) < _LONG:
         return
     yield Hit(
-        f"{command.engine} {version} caches prefixes unless told not to",
+        f"{command.engine} caches prefixes unless told not to",
         command.entry or command.place,
         f"say {off} for cold measurements, or write down that the cache is wanted",
     )
