@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from leadline.lint.check import lint_text, list_rules
+from leadline.lint.fixing import fix_text
 
 NEURON = "vllm serve m --tensor-parallel-size 64 --max-model-len {n} --max-num-seqs 1 {more}"
 APC = "--enable-prefix-caching --block-size 32 --num-gpu-blocks-override 4096 "
@@ -311,8 +312,32 @@ def test_a_plan_that_fails_is_a_finding_at_its_flag() -> None:
     assert "PLN002" in {f.code for f in lint_text("a.sh", watchdog, (SGLANG,), hardware="8xH200")}
 
 
+def test_a_campaign_is_planned_with_its_own_hardware() -> None:
+    text = (
+        f"name: c\nmodel: {SCOUT}\nhardware: 8xH200\ndeployments:\n  one:\n"
+        "    engine: vllm==0.12.0\n    settings: {tensor_parallel_size: 8, max_model_len: 2M}\n"
+    )
+    assert "PLN005" in {f.code for f in lint_text("c.yaml", text)}
+
+
+def test_a_setting_that_is_computed_is_not_planned_with() -> None:
+    text = f"from vllm import LLM\nLLM('{SCOUT}', tensor_parallel_size=8, middleware=[f()])\n"
+    assert not {f.code for f in lint_text("a.py", text, (VLLM,), hardware="8xH200")} & PLANNED
+
+
 def test_grace_shorter_than_the_planned_prefill() -> None:
     args = f"-tp=8, --max-model-len=2097152, --model={SCOUT}"
     text = pod(pod="terminationGracePeriodSeconds: 61", args=args)
     found = {f.code for f in lint_text("a.yaml", text, (), hardware="8xH200")}
     assert "PLN004" in found
+
+
+@pytest.mark.parametrize("code", CASES)
+def test_a_fix_mends_what_it_says_it_does_and_breaks_nothing(code: str) -> None:
+    name, engine, text, _ = CASES[code]
+    engines = (engine,) if engine else ()
+    before = lint_text(name, text, engines)
+    after = lint_text(name, fix_text(text, before), engines)
+    assert not [each for each in after if each.is_fixable]
+    errors = {each.what for each in before if each.severity == "error"}
+    assert {each.what for each in after if each.severity == "error"} <= errors

@@ -130,11 +130,10 @@ class EngineFacts:
         return 0 if plain.startswith("--no-") or re.fullmatch(r"-O\d", flag) else 1
 
     def complete(self, flag: str) -> str | None:
-        """The option that an abbreviation stands for in the newest release, as argparse reads it."""
-        found = {
-            a.name: name for name, a in self.flags(self.newest).items() if name.startswith(flag)
-        }
-        return next(iter(found.values())) if len(found) == 1 and flag.startswith("--") else None
+        """The option that an abbreviation stands for in the newest release, as for argparse."""
+        known = self.flags(self.newest).items() if flag.startswith("--") else ()
+        found = {argument.name: name for name, argument in known if name.startswith(flag)}
+        return next(iter(found.values())) if len(found) == 1 else None
 
     def destination(self, flag: str) -> str | None:
         """The name that an option goes by, in the newest release that has it."""

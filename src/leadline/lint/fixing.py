@@ -28,8 +28,8 @@ def show_difference(name: str, before: str, after: str) -> str:
     lines = difflib.unified_diff(
         before.splitlines(keepends=True),
         after.splitlines(keepends=True),
-        f"a/{name}",
-        f"b/{name}",
+        f"a/{name.lstrip('/')}",
+        f"b/{name.lstrip('/')}",
     )
     return "".join(lines)
 

@@ -38,7 +38,10 @@ def _plan(model: str, hardware: str, engine: str, options: str) -> Plan | None:
 
     from leadline.plan.deployment import plan_deployment
 
-    settings, env = literal_eval(options)
+    try:
+        settings, env = literal_eval(options)
+    except ValueError:  # a part of a list or a mapping is computed
+        return None
     try:
         return plan_deployment(model, hardware, engine, settings=dict(settings), env=dict(env))
     except PlanError:
