@@ -309,7 +309,8 @@ def _pod_comments(service: Service, at: Path) -> Comments:
         ),
         (*server, "startupProbe"): (
             f"Predicted start: {service.start.expected:.0f} s "
-            f"({service.start.low:.0f} to {service.start.high:.0f}); twice the slowest is allowed."
+            f"({service.start.low:.0f} to {service.start.high:.0f}); twice the slowest is allowed, "
+            "and never less than 20 minutes."
         ),
         (*server, "readinessProbe"): "Healthy is not enough: the model must be listed.",
         (*server, "livenessProbe"): (

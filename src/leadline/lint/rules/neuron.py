@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
 from math import ceil
 
@@ -21,6 +22,8 @@ _NXDI = "NxDI 0.7 to 0.9, models/config.py and modules/autobucketing.py"
 _HYPHENS = "override-neuron-config"
 _SBUF_BYTES = 229_376
 _ARTIFACTS = "NEURON_COMPILED_ARTIFACTS"
+# The end of a folder's name that says for which settings it was made.
+_DIGEST = re.compile(r"-[0-9a-f]{8,}/?$")
 
 
 def _plugin(command: Command, version: str) -> NeuronCommand | None:
@@ -330,6 +333,8 @@ def compiled_artifacts(command: Command, version: str) -> Iterator[Hit]:
     if found is None:
         return
     given = command.environment.get(_ARTIFACTS)
+    if given and _DIGEST.search(str(given.value)):
+        return  # a folder for these settings alone
     if given:
         yield Hit(
             f"{_ARTIFACTS} is set: a folder made with other settings is loaded without a word",
