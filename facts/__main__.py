@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from facts.fetch import Source, fetch_engine
+from facts.logs import read_logs
 from facts.merge import merge
 from facts.metrics import read_metrics
 from facts.sglang import read_sglang
@@ -32,7 +33,8 @@ def main(names: list[str]) -> None:
 
 
 def _read(engine: str, folder: Path) -> dict[str, dict[str, Any]]:
-    return READERS[engine](folder) | {"metrics": read_metrics(folder)}
+    named = {"metrics": read_metrics(folder), "logs": read_logs(folder, engine)}
+    return READERS[engine](folder) | named
 
 
 def _version(source: Source) -> dict[str, str]:

@@ -53,6 +53,18 @@ metadata:
 """
 
 
+def route(timeouts: str) -> str:
+    return f"""
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: r}}
+spec:
+  rules:
+    - backendRefs: [{{name: m, port: 80}}]
+      {timeouts or "name: all"}
+"""
+
+
 NEURON_IMAGE = "a.ecr/neuron/pytorch-inference-vllm-neuronx:0.13.0-neuronx-py312-sdk"
 VLLM, SGLANG, PLUGIN = "vllm==0.12.0", "sglang==0.5.6.post2", "neuron==0.4.1"
 SGL = "python -m sglang.launch_server --model-path m "
@@ -189,6 +201,16 @@ CASES: dict[str, tuple[str, str, str, str]] = {
         pod() + "---\nkind: NetworkPolicy\n---\nkind: ServiceMonitor\n",
     ),
     "KUB013": ("a.yaml", "", ingress(60, "1m"), ingress(3600, "64m")),
+    "KUB015": (
+        "a.yaml", "", pod(args="--model=org/m"),
+        pod(args="--model=org/m", pod="initContainers: [{name: d, image: i}]"),
+    ),
+    "KUB016": (
+        "a.yaml", "", pod(args="--nnodes=2"),
+        pod("env: [{name: NCCL_SOCKET_IFNAME, value: eth0}]", args="--nnodes=2"),
+    ),
+    "KUB017": ("a.yaml", "", pod(), pod() + "---\nkind: Service\n"),
+    "KUB018": ("a.yaml", "", route(""), route("timeouts: {request: 2h}")),
     "NEU001": (
         "a.sh", PLUGIN,
         "vllm serve m --additional-config '{\"override-neuron-config\": {}}'",

@@ -273,6 +273,8 @@ def test_several_nodes_are_a_leader_and_workers() -> None:
     assert "--headless" in worker["args"]
     assert "--headless" not in leader["args"]
     assert "startupProbe" not in worker
+    (address,) = [each for each in worker["env"] if each["name"] == "VLLM_HOST_IP"]
+    assert address["valueFrom"]["fieldRef"]["fieldPath"] == "status.podIP"
 
 
 def test_a_release_that_cannot_span_nodes_is_refused() -> None:

@@ -20,8 +20,9 @@ from packaging.version import InvalidVersion, Version
 
 from leadline.errors import PlanError
 
-Surface = Literal["cli", "python", "environment", "metrics"]
-"""``cli``: options of the server; ``python``: keywords of ``LLM()`` and ``Engine()``."""
+Surface = Literal["cli", "python", "environment", "metrics", "logs"]
+"""``cli``: options of the server; ``python``: keywords of ``LLM()`` and ``Engine()``; ``logs``:
+phrases that our tables wait for."""
 
 ENGINES = ("vllm", "sglang")
 _ANY_NUMBER = 99

@@ -16,7 +16,6 @@ from leadline.lint.words import parse_value
 
 _INT, _BOOL, _NULL = "tag:yaml.org,2002:int", "tag:yaml.org,2002:bool", "tag:yaml.org,2002:null"
 _FLOAT = "tag:yaml.org,2002:float"
-_DEEPEST = 40
 
 
 class Document:
@@ -24,6 +23,7 @@ class Document:
 
     def __init__(self, root: Node, text: str) -> None:
         self.root, self.text = root, text
+        self._read: dict[int, Any] = {}
 
     def get(self, node: Node | None, *path: str | int) -> Node | None:
         for key in path:
@@ -43,14 +43,20 @@ class Document:
         if isinstance(node, SequenceNode):
             yield from node.value
 
-    def plain(self, node: Node | None, depth: int = 0) -> Any:
-        """As Python values; None below a depth that only a file that contains itself has."""
-        if node is None or depth > _DEEPEST:
+    def plain(self, node: Node | None) -> Any:
+        """As Python values; what contains itself is None there. An alias is read once."""
+        if node is None:
             return None
+        if id(node) not in self._read:
+            self._read[id(node)] = None
+            self._read[id(node)] = self._plain(node)
+        return self._read[id(node)]
+
+    def _plain(self, node: Node) -> Any:
         if isinstance(node, MappingNode):
-            return {str(key.value): self.plain(value, depth + 1) for key, value in node.value}
+            return {str(key.value): self.plain(value) for key, value in node.value}
         if isinstance(node, SequenceNode):
-            return [self.plain(each, depth + 1) for each in node.value]
+            return [self.plain(each) for each in node.value]
         return _scalar(node)
 
     def mappings(self, node: Node | None) -> list[dict[str, Any]]:

@@ -15,6 +15,8 @@ from leadline.lint.rules.plans import find_plan
 
 _PLACEHOLDERS = ("vllm-neuron", "neuronx-distributed-inference")
 _INDEX_OPTIONS = ("--extra-index-url", "--index-url", "-i", "--find-links", "-f")
+_PROXIES = ("Ingress", "HTTPRoute")
+_ENVOY_S = 15.0
 _ALB = "alb.ingress.kubernetes.io/"
 _NGINX = "nginx.ingress.kubernetes.io/"
 _BODY = re.compile(r"(\d+)([kmg]?)", re.IGNORECASE)
@@ -26,7 +28,7 @@ _PROXY_S = 600
 @file_rule("ENG003", "note", "nothing was checked")
 def nothing_found(reading: Reading) -> Iterator[Hit]:
     """No engine command was found in the file."""
-    if not reading.commands and not any(each.get("kind") == "Ingress" for each in reading.objects):
+    if not reading.commands and not any(each.get("kind") in _PROXIES for each in reading.objects):
         cure = "give the file that starts the engine; `leadline lint --help` says what is read"
         yield Hit("no command of vLLM or SGLang in this file", Place(1), cure)
 
@@ -69,6 +71,36 @@ def impatient_ingress(reading: Reading) -> Iterator[Hit]:
                 )
             else:
                 yield from _check_nginx(notes, place, longest)
+
+
+@file_rule("KUB018", "warning", "Gateway API documentation, HTTPRouteTimeouts; Envoy: 15 s")
+def impatient_route(reading: Reading) -> Iterator[Hit]:
+    """Gateway route that cuts off long prompts.
+
+    Without ``timeouts`` the gateway's own hold; Envoy's is 15 seconds for the whole answer.
+    """
+    longest = _longest_s(reading)
+    for entry in reading.objects:
+        if entry.get("kind") != "HTTPRoute":
+            continue
+        spec = entry.get("spec")
+        for each in spec.get("rules", []) if isinstance(spec, dict) else []:
+            timeouts = each.get("timeouts") if isinstance(each, dict) else None
+            given = timeouts.get("request") if isinstance(timeouts, dict) else None
+            seconds = _duration_s(str(given)) if given is not None else _ENVOY_S
+            if 0 < seconds < longest:
+                yield Hit(
+                    f"the route gives up after {seconds:.0f} s, the longest prompt may take "
+                    f"{longest:.0f} s",
+                    Place(entry["__line__"]),
+                    f"timeouts: {{request: {longest * 1.5:.0f}s}}",
+                )
+
+
+def _duration_s(text: str) -> float:
+    """``1h30m``, ``90s``, ``500ms`` of the Gateway API; 0 switches the limit off."""
+    units = {"h": 3600, "m": 60, "s": 1, "ms": 1e-3}
+    return sum(int(n) * units[unit] for n, unit in re.findall(r"(\d+)(ms|h|m|s)", text))
 
 
 def _check_alb(attributes: str, place: Place, longest_s: float) -> Iterator[Hit]:
@@ -134,5 +166,6 @@ FILE_RULES: tuple[FileRule, ...] = (
     nothing_found,
     placeholder_package,
     impatient_ingress,
+    impatient_route,
     impatient_client,
 )

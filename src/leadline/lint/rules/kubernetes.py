@@ -253,8 +253,41 @@ def unwatched(command: Command, version: str) -> Iterator[Hit]:
         yield Hit("no ServiceMonitor in this file", container.place, "scrape /metrics")
 
 
+@rule("KUB015", "note", "vllm issue 15862; llm-d issues 2216, 2528")
+def downloaded_while_probed(command: Command, version: str) -> Iterator[Hit]:
+    """The weights are downloaded by the engine, within the time that its probes allow."""
+    container, model = _pod(command), command.model or ""
+    if container is None or model.count("/") != 1 or model.startswith((".", "/")):
+        return
+    if not _spec(container).get("initContainers"):
+        cure = "download them in an initContainer, or by a Job before, into a volume that is kept"
+        yield Hit(f"nothing downloads {model} before the engine starts", container.place, cure)
+
+
+@rule("KUB016", "note", "NCCL documentation; AWS EFA documentation; operators' practice")
+def untuned_network(command: Command, version: str) -> Iterator[Hit]:
+    """Several nodes whose ranks may talk over the pod network's TCP."""
+    container = _pod(command)
+    if container is None or (command.number("nnodes") or 1) < 2:
+        return
+    told = any(name.startswith(("NCCL_", "FI_", "GLOO_")) for name in command.environment)
+    resources = container.pod.get("resources", {})
+    devices = str(resources if isinstance(resources, Mapping) else {})
+    if not told and "rdma" not in devices and "efa" not in devices:
+        cure = "request the fabric's device (rdma/…, vpc.amazonaws.com/efa), set NCCL_SOCKET_IFNAME"
+        yield Hit("no fabric for the ranks is asked for", container.place, cure)
+
+
+@rule("KUB017", "note", _POINTS)
+def unreachable(command: Command, version: str) -> Iterator[Hit]:
+    """No Service leads to the pod."""
+    container = _pod(command)
+    if container and "Service" not in container.pod.get("kinds", ()):
+        yield Hit("no Service in this file", container.place, "add one for the port")
+
+
 RULES = (
     start_cut_short, liveness_by_generation, hasty_liveness, not_model_aware, no_shared_memory,
     uncounted_memory, wrong_devices, surging, cut_off_requests, unprotected, unconfined, multi_node,
-    unwatched,
+    unwatched, downloaded_while_probed, untuned_network, unreachable,
 )  # fmt: skip
