@@ -112,6 +112,36 @@ def test_an_open_loop_keeps_intended_and_real_times(capsys: pytest.CaptureFixtur
     assert all(clock.start_ns >= clock.intended_ns for clock in clocks)
 
 
+@pytest.mark.parametrize("driver", [("--concurrency", "3"), ("--rate", "60")])
+def test_several_client_processes_are_one_load(
+    driver: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake = server()
+    options = (*driver, "--requests", "8", "--warmup", "0", "--processes", "2")
+    found = bench(fake, capsys, *options)
+    assert (found["sent"], found["answered"]) == (8, 8)
+    assert found["load"]["processes"] == 2
+    (path,) = Path("runs/bench").iterdir()
+    records = [record for record in Run(path).records() if record.purpose == "load"]
+    assert sorted(record.trial for record in records) == list(range(1, 9))
+    starts = [record.exchange.clock.start_ns for record in records]
+    assert starts == sorted(starts)
+
+
+def test_an_engine_without_a_route_of_its_own_is_told_before_any_request(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fake = server()
+    found = bench(fake, capsys, "--concurrency", "1", "--api", "native", code=2)
+    assert "vllm has no route of its own" in found["reason"]
+    assert not [body for body in fake.bodies if "max_tokens" in body]
+
+
+def test_native_routes_take_no_chat(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--concurrency", "1", "--api", "native", "--prompt-as", "chat")
+    assert "native routes take no chat" in bench(server(), capsys, *options, code=3)["stderr"]
+
+
 def test_a_trace_gives_times_and_lengths(capsys: pytest.CaptureFixture[str]) -> None:
     lines = [{"timestamp": t, "input_length": 20, "output_length": 4} for t in (0, 30, 60)]
     Path("trace.jsonl").write_text("\n".join(map(json.dumps, lines)))
@@ -243,12 +273,12 @@ def test_an_interrupted_load_keeps_what_was_measured(
 _run_all = Wave.run
 
 
-async def _run_two_and_stop(wave: Wave, users: int | None, arrivals_s: Sequence[float]) -> None:
+async def _run_two_and_stop(wave: Wave, users: int | None, *others: Any) -> None:
     if wave.requests[0].purpose == "load_warmup":
-        await _run_all(wave, users, arrivals_s)
+        await _run_all(wave, users, *others)
         return
     wave.requests = wave.requests[:2]
-    await _run_all(wave, users, arrivals_s)
+    await _run_all(wave, users, *others)
     raise asyncio.CancelledError
 
 

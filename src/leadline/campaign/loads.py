@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from leadline.campaign.cell import CellRun
 from leadline.campaign.draw import Asked, draw_requests
+from leadline.campaign.prompting import Way
 from leadline.campaign.request import Request
 from leadline.campaign.sampled import sampled
 from leadline.campaign.wave import Wave
@@ -65,15 +66,17 @@ class LoadRun(CellRun):
         facts = {"cell": name, "attempt": self.sender.attempt, "step": step}
         work.journal.event("load_started", **facts, requests=len(asked), load=load.model_dump())
         work.watcher.phase(name, f"warming up, then {load}, {len(asked)} requests")
-        strain = None
-        try:
-            if warm.requests:
-                await warm.run(load.users or len(warm.requests), ())
-            with sampled(self.sender.served, self.sender.deployment, work.journal.path):
-                strain = await main.run(load.users, [request.at_s for request in asked])
-        finally:
-            records = main.collect()
-            work.journal.records([*warm.collect(), *records])
+        records: list[Record] = []
+        with warm, main:
+            try:
+                if warm.requests:
+                    await warm.run(load.users or len(warm.requests), ())
+                with sampled(self.sender.served, self.sender.deployment, work.journal.path):
+                    arrivals_s = [request.at_s for request in asked]
+                    strain = await main.run(load.users, arrivals_s, load.processes)
+            finally:
+                records += main.records()
+                work.journal.records([*warm.records(), *records])
         work.journal.event("load_ended", **facts, strain=strain.model_dump())
         verdict = judge_load(records, load, len(asked), strain)
         work.watcher.trial_ended(name, step, summarise_load(verdict), None)
@@ -88,7 +91,7 @@ class LoadRun(CellRun):
         purpose: Purpose,
     ) -> Wave:
         workload, prompts = self.cell.workload, self.sender.prompts
-        corpus, form = self.work.corpora[workload.corpus], workload.prompt_as
+        corpus, way = self.work.corpora[workload.corpus], Way(workload.prompt_as, workload.api)
         seed = f"{self.work.seed}/{purpose}/{step}"
         lengths = [request.input_tokens for request in asked]
         places = await prompts.lay_out(corpus, lengths, seed)
@@ -101,11 +104,11 @@ class LoadRun(CellRun):
                 trial=number,
                 step=step,
                 prompt=await prompts.build(
-                    form, corpus, one.input_tokens, f"{seed}/{number}", needles=0, near=near
+                    way, corpus, one.input_tokens, f"{seed}/{number}", needles=0, near=near
                 ),
                 corpus=corpus,
                 output_tokens=one.output_tokens,
-                form=form,
+                way=way,
                 cold=workload.cold,
                 full_length=True,
             )

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from leadline.campaign.serving import Served
 from leadline.campaign.work import Work
@@ -23,7 +24,14 @@ from leadline.prompts.text import build_text_prompt
 from leadline.prompts.token_corpus import TokenCorpus, UncuttableError, open_token_corpus
 from leadline.prompts.tokenizer import LocalTokenizer
 from leadline.records import Record
-from leadline.spec import PromptForm
+from leadline.spec import Api, PromptForm
+
+
+class Way(NamedTuple):
+    """How a prompt travels."""
+
+    form: PromptForm
+    api: Api = "openai"
 
 
 @dataclass(frozen=True)
@@ -33,12 +41,12 @@ class PromptBuilder:
     work: Work
     served: Served
     deployment: str
-    overhead_tokens: dict[PromptForm, int] = field(default_factory=lambda: {"ids": 0})
-    """What the server adds to a prompt of that form: a first token, a chat template."""
+    overhead_tokens: dict[Way, int] = field(default_factory=dict)
+    """What the server adds to a prompt that travels so: a first token, a chat template."""
 
     async def build(
         self,
-        form: PromptForm,
+        way: Way,
         corpus: Corpus,
         tokens: int,
         seed: str,
@@ -47,16 +55,16 @@ class PromptBuilder:
     ) -> Prompt:
         """A prompt that the server should count as exactly ``tokens``; ``near`` as laid out."""
         encode = self.served.encode
-        inside = max(1, tokens - self.overhead_tokens.get(form, 0))
+        inside = max(1, tokens - self.overhead_tokens.get(way, 0))
         if isinstance(encode, LocalTokenizer):
             with suppress(UncuttableError):
                 tokenised = await self._tokenised(corpus, encode)
                 drawn = draw_slice(tokenised, encode.encode, inside, seed, needles, near)
-                found = drawn.as_ids() if form == "ids" else drawn.as_text(encode.encode)
+                found = drawn.as_ids() if way.form == "ids" else drawn.as_text(encode.encode)
                 if found:
                     return found
                 near = None  # that was a place among tokens
-        build = build_prompt if form == "ids" else build_text_prompt
+        build = build_prompt if way.form == "ids" else build_text_prompt
         return await build(corpus, encode, inside, seed, needles, near)
 
     async def lay_out(
@@ -95,8 +103,8 @@ class PromptBuilder:
             self.work.token_corpora[key] = found
         return self.work.token_corpora[key]
 
-    def learn_overhead(self, record: Record, form: PromptForm) -> None:
+    def learn_overhead(self, record: Record, way: Way) -> None:
         """From a request of known length: the rest of the server's count is its own."""
         counted = (record.exchange.usage or {}).get("prompt_tokens")
         if isinstance(counted, int):
-            self.overhead_tokens[form] = counted - record.sent.input_tokens
+            self.overhead_tokens[way] = counted - record.sent.input_tokens

@@ -7,18 +7,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from leadline.campaign.prompting import PromptBuilder
+from leadline.campaign.prompting import PromptBuilder, Way
 from leadline.campaign.serving import Served
 from leadline.campaign.work import Work
 from leadline.errors import LeadlineError
 from leadline.journal import utc_now
-from leadline.load.client import ROUTES, Patience, request_body, stream_completion
+from leadline.load.client import Patience, request_body, route_for, stream_completion
 from leadline.metrics.measures import measure
 from leadline.metrics.scrape import growth
 from leadline.prompts.corpus import Corpus
 from leadline.prompts.haystack import Prompt
 from leadline.records import Exchange, Purpose, Record, Sent
-from leadline.spec import PromptForm
 from leadline.units import show_rate, show_seconds, show_tokens
 
 _UNKNOWN_PATIENCE_S = 600.0
@@ -36,7 +35,7 @@ class Request:
     prompt: Prompt
     corpus: Corpus
     output_tokens: int
-    form: PromptForm
+    way: Way
     cold: bool = True
     full_length: bool = False
     """The model never ends early, so that every request of a load costs what was asked for."""
@@ -64,10 +63,11 @@ class Sender:
             exchange = await stream_completion(
                 self.served.server.endpoint,
                 self.served.engine,
-                ROUTES[request.form],
+                route_for(self.served.engine, *request.way),
                 self.body(request),
                 patience,
                 self.work.watcher.chunk,
+                api=request.way.api,
             )
         after = await self.counters() if exchange.failure is None else None
         seen_twice = before is not None and after is not None
@@ -87,17 +87,17 @@ class Sender:
             self.served.engine,
             request.prompt,
             request.output_tokens,
-            form=request.form,
+            form=request.way.form,
             cold=request.cold,
             salt=f"{self.work.seed}-{place}-{self.attempt}",
             full_length=request.full_length,
+            api=request.way.api,
         )
 
     def record(self, request: Request, exchange: Exchange, counters: dict[str, float]) -> Record:
         sent = Sent(
-            input_tokens=len(request.prompt.ids)
-            + self.prompts.overhead_tokens.get(request.form, 0),
-            prompt_as=request.form,
+            input_tokens=len(request.prompt.ids) + self.prompts.overhead_tokens.get(request.way, 0),
+            prompt_as=request.way.form,
             output_tokens=request.output_tokens,
             ids_sha256=request.prompt.ids_sha256,
             corpus_sha256=request.corpus.sha256,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from leadline.campaign.cell import CellRun
+from leadline.campaign.prompting import Way
 from leadline.campaign.request import Request, summarise
 from leadline.diagnose.explain import explain
 from leadline.diagnose.rule import Evidence
@@ -36,9 +37,8 @@ class TrialsRun(CellRun):
         corpus = work.corpora[workload.corpus]
         # Not of the deployment: engines that are compared get the same prompts.
         seed = f"{work.seed}/{tokens}/{workload.longest_output}/{trial}"
-        prompt = await self.sender.prompts.build(
-            workload.prompt_as, corpus, tokens, seed, workload.needles
-        )
+        way = Way(workload.prompt_as, workload.api)
+        prompt = await self.sender.prompts.build(way, corpus, tokens, seed, workload.needles)
         record = await self.sender.send(
             Request(
                 purpose="trial",
@@ -47,7 +47,7 @@ class TrialsRun(CellRun):
                 prompt=prompt,
                 corpus=corpus,
                 output_tokens=workload.longest_output,
-                form=workload.prompt_as,
+                way=way,
                 cold=workload.cold,
             )
         )

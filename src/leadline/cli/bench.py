@@ -9,6 +9,7 @@ import click
 
 from leadline.cli.options import (
     api_key_env_option,
+    api_option,
     engine_option,
     json_option,
     prompt_as_option,
@@ -64,9 +65,13 @@ _LENGTHS = "1000, 10k,100k (in turn) or 10k..2M (drawn evenly)"
     show_default=True,
     help="Of all requests, to be within all goals; a sweep's loads are judged by it.",
 )
+@click.option(
+    "--processes", default=1, show_default=True, help="Client processes that share the load."
+)
 @click.option("--first-token-s", default=600.0, show_default=True, help="Patience, in seconds.")
 @click.option("--between-tokens-s", default=120.0, show_default=True, help="Patience, in seconds.")
 @prompt_as_option
+@api_option
 @click.option(
     "--corpus",
     multiple=True,
@@ -119,7 +124,10 @@ def _workload(options: dict[str, Any]) -> dict[str, Any]:
         if options["trace"] is None
     }
     goals = {f"{name}_s": options[f"{name}_goal"] for name in ("ttft", "itl", "e2e")}
-    given = ("users", "rate", "arrivals", "burst", "last_rate", "trace", "requests", "warmup")
+    given = (
+        "users", "rate", "arrivals", "burst", "last_rate", "trace", "requests", "warmup",
+        "processes",
+    )  # fmt: skip
     load = {name: options[name] for name in given} | {
         "sweep": _read_sweep(options["sweep"]),
         "goals": {**goals, "share": options["goal_share"]},
@@ -128,6 +136,7 @@ def _workload(options: dict[str, Any]) -> dict[str, Any]:
         **lengths,
         "corpus": options["corpus"],
         "prompt_as": options["prompt_as"],
+        "api": options["api"],
         "limit_probes": False,
         "load": {name: value for name, value in load.items() if value is not None},
     }

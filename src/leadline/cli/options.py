@@ -46,6 +46,13 @@ prompt_as_option = click.option(
     type=click.Choice(["ids", "text", "chat"]),
     help="Token ids, text, or a chat message.",
 )
+api_option = click.option(
+    "--api",
+    default="openai",
+    show_default=True,
+    type=click.Choice(["openai", "native"]),
+    help="OpenAI's routes, or the engine's own (SGLang's /generate, llama.cpp's /completion).",
+)
 tokenizer_option = click.option(
     "--tokenizer", help="tokenizer.json or its folder. Default: ask the server."
 )

@@ -8,14 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any
 
 from leadline.engines.statements import ResolvedSettings, Statement
 from leadline.errors import SpecError
 from leadline.launch import Launch
-
-Api = Literal["openai", "native"]
-"""Which of a server's routes takes a completion: OpenAI's, or the engine's own."""
 
 # Lazy, so that a verb that starts no engine imports none.
 _ENGINES = {

@@ -11,6 +11,7 @@ from leadline.spec.lengths import InputLength, OutputLength, longest
 from leadline.spec.load import Load
 
 PromptForm = Literal["ids", "text", "chat"]
+Api = Literal["openai", "native"]
 
 
 class SharedPrefix(Frozen):
@@ -42,6 +43,8 @@ class Workload(Frozen):
     """A text file, or the name of a corpus in the catalog; a list of them is joined in order."""
     prompt_as: PromptForm = "ids"
     """``ids`` (token ids to /v1/completions), ``text``, or ``chat`` (one user message)."""
+    api: Api = "openai"
+    """OpenAI's routes, or the engine's own: SGLang's /generate, llama.cpp's /completion."""
     cold: bool = True
     """Require that no token of the prompt came from a cache."""
     needles: Annotated[int, Field(ge=0, le=64)] = 1
@@ -72,6 +75,8 @@ class Workload(Frozen):
             for name in ("input_tokens", "output_tokens")
             if not isinstance(getattr(self, name), int | str)
         ]
+        if self.api == "native" and self.prompt_as == "chat":
+            return "api: native routes take no chat; write prompt_as: ids or text"
         if self.load is None:
             needless = [*spread, *(["shared_prefix"] if self.shared_prefix else [])]
             needless += ["turns"] if self.turns > 1 else []
