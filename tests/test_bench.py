@@ -21,6 +21,7 @@ from tests.fake_server import (
     token,
     usage,
 )
+from tests.prompts.tokenizers_for_tests import real_text, save
 
 from leadline.campaign.wave import Wave
 from leadline.cli import main
@@ -68,7 +69,7 @@ def bench(
     return {**(cell["load"] or {}), **{name: cell[name] for name in _OF_THE_CELL}}
 
 
-_OF_THE_CELL = ("cell", "status", "cause", "reason", "gates", "sweep")
+_OF_THE_CELL = ("cell", "status", "cause", "reason", "gates", "sweep", "cache")
 
 
 def test_a_closed_loop_is_measured_and_its_warm_up_is_left_out(
@@ -331,6 +332,84 @@ class Echoing(FakeServer):
         tokens = [token("a", n + 1, "length" if n + 1 == count else None) for n in range(count)]
         one = FakeServer((self.seconds, *tokens, usage(prompt, count), DONE), bodies=self.bodies)
         return await one.completions(request)
+
+
+# --- warm caches ----------------------------------------------------------------------------
+
+BLOCK = 16
+
+
+class Caching(Echoing):
+    """Keeps all it has read, in blocks, apart for each salt; or forgets it when told."""
+
+    def __init__(self, forgets: bool = False) -> None:
+        super().__init__()
+        self.routes["/tokenize"] = Answer({"detail": "none"}, 404)
+        self.forgets = forgets
+        self.seen: set[tuple[str, bytes]] = set()
+
+    async def completions(self, request: Any) -> Any:
+        body = json.loads(await request.read())
+        ids, count = body["prompt"], body["max_tokens"]
+        ends = range(BLOCK, len(ids) + 1, BLOCK)
+        blocks = [(body.get("cache_salt", ""), repr(ids[:end]).encode()) for end in ends]
+        most = (len(ids) - 1) // BLOCK  # the last token is always computed
+        cached = next((n for n in range(most) if blocks[n] not in self.seen), most)
+        self.seen.update(blocks)
+        tokens = [token("a", n + 1, "length" if n + 1 == count else None) for n in range(count)]
+        details = {"cached_tokens": 0 if self.forgets else cached * BLOCK}
+        said = usage(len(ids), count, prompt_tokens_details=details)
+        one = FakeServer((0.001, *tokens, said, DONE), bodies=self.bodies)
+        return await one.completions(request)
+
+
+def warm_bench(
+    fake: FakeServer, capsys: pytest.CaptureFixture[str], *options: str, code: int = 0
+) -> dict[str, Any]:
+    tokenizer = save("llama3", Path("tokenizer").absolute()).file
+    Path("sea.txt").write_text(real_text(), encoding="utf-8")  # where no two places are the same
+    argv = ("--tokenizer", str(tokenizer), "--block-tokens", str(BLOCK))
+    return bench(fake, capsys, *argv, "--requests", "6", *options, code=code)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("--shared-prefix", "400"),
+        ("--shared-prefix", "50%", "--groups", "2"),
+        ("--hit-rate", "60%"),
+        ("--turns", "3"),
+    ],
+)
+def test_a_warm_study_states_what_the_cache_should_find_and_found(
+    asked: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake = Caching()
+    found = warm_bench(fake, capsys, "--concurrency", "2", "--input-tokens", "600,900", *asked)
+    cache = found["cache"]
+    assert (found["status"], cache["differing"], cache["witness"]) == ("pass", 0, "each request")
+    assert cache["cached_tokens"] == cache["expected_tokens"] > 0
+    with pytest.raises(SystemExit):
+        main(["report", "last"])
+    assert "by each request: as asked" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_cache_that_is_not_as_warm_as_asked_is_inconclusive(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = ("--concurrency", "2", "--input-tokens", "600", "--shared-prefix", "400")
+    found = warm_bench(Caching(forgets=True), capsys, *asked, code=1)
+    assert (found["status"], found["cause"]) == ("inconclusive", "warm-cache")
+    assert found["cache"]["differing"] == 6
+    assert "0 prompt tokens came from the cache" in found["reason"]
+
+
+def test_text_is_not_shared_without_a_tokenizer_that_is_known_here(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = ("--concurrency", "1", "--shared-prefix", "9", "--block-tokens", "16")
+    found = bench(server(), capsys, *options, code=2)
+    assert "exact only with a tokenizer known here" in found["reason"]
 
 
 # --- sweeps ---------------------------------------------------------------------------------

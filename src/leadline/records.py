@@ -88,6 +88,8 @@ class Sent(_Line):
     corpus_start: int
     """Character of the corpus at which the prompt's text starts."""
     needles: tuple[Needle, ...] = ()
+    cached_tokens: tuple[int, int] | None = None
+    """(least, most) that a prefix cache should find of it; ``None``: that was not asked for."""
 
 
 class Exchange(_Line):

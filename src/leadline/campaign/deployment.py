@@ -143,13 +143,16 @@ class DeploymentRun:
         room = sender.served.max_input_tokens(_WARMUP_OUTPUT) or _WARMUP_TOKENS
         tokens = min(_WARMUP_TOKENS, max(1, room // 2))
         for way in dict.fromkeys(Way(c.workload.prompt_as, c.workload.api) for c in self.cells):
-            request = await self._request(sender, "warmup", way, tokens, _WARMUP_OUTPUT)
-            record = await sender.send(request)
-            if failure := record.exchange.failure:
-                evidence = await gather_evidence(sender.served, failure, tokens, _WARMUP_OUTPUT)
-                raise WarmupError(explain(evidence))
-            if way.form != "ids":
-                sender.prompts.learn_overhead(record, way)
+            while not await self._send_first(sender, way, tokens):
+                pass  # once more, without what has proved to be wrong
+
+    async def _send_first(self, sender: Sender, way: Way, tokens: int) -> bool:
+        request = await self._request(sender, "warmup", way, tokens, _WARMUP_OUTPUT)
+        record = await sender.send(request)
+        if failure := record.exchange.failure:
+            evidence = await gather_evidence(sender.served, failure, tokens, _WARMUP_OUTPUT)
+            raise WarmupError(explain(evidence))
+        return sender.prompts.learn(way, request.prompt, record)
 
     async def _probe_limits(self, sender: Sender) -> None:
         """One prompt of exactly the longest length, unless a cell is that, and one too long."""

@@ -37,10 +37,16 @@ class Request:
     output_tokens: int
     way: Way
     cold: bool = True
+    shares: str = ""
+    """Requests of one such name may have a cached prefix in common, and with no others."""
+    cached_tokens: tuple[int, int] | None = None
+    """See ``Sent``."""
     full_length: bool = False
     """The model never ends early, so that every request of a load costs what was asked for."""
     step: int = 0
     """Of a load."""
+    more: bool = False
+    """The same user sends the next one of the load too, when this has ended."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ class Sender:
         if request.cold:
             await self._flush()
         before = await self.counters()
-        patience = self.patience(len(request.prompt.ids))
+        patience = self.patience(request.prompt.tokens)
         async with self._watching(patience):
             exchange = await stream_completion(
                 self.served.server.endpoint,
@@ -82,6 +88,7 @@ class Sender:
 
     def body(self, request: Request) -> bytes:
         place = f"{request.cell}-{request.step or ''}-{request.purpose}-{request.trial}"
+        scope = request.shares or (place if request.cold else "")
         return request_body(
             self.served.server.endpoint,
             self.served.engine,
@@ -89,20 +96,21 @@ class Sender:
             request.output_tokens,
             form=request.way.form,
             cold=request.cold,
-            salt=f"{self.work.seed}-{place}-{self.attempt}",
+            salt=f"{self.work.seed}-{scope}-{self.attempt}" if scope else None,
             full_length=request.full_length,
             api=request.way.api,
         )
 
     def record(self, request: Request, exchange: Exchange, counters: dict[str, float]) -> Record:
         sent = Sent(
-            input_tokens=len(request.prompt.ids) + self.prompts.overhead_tokens.get(request.way, 0),
+            input_tokens=request.prompt.tokens,
             prompt_as=request.way.form,
             output_tokens=request.output_tokens,
             ids_sha256=request.prompt.ids_sha256,
             corpus_sha256=request.corpus.sha256,
             corpus_start=request.prompt.corpus_start,
             needles=request.prompt.needles,
+            cached_tokens=request.cached_tokens,
         )
         return Record(
             cell=request.cell,

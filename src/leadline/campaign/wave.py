@@ -61,7 +61,7 @@ class Wave:
         body = self.sender.body(request)
         route = route_for(served.engine, *request.way)
         head = request_head(self.origin, route, served.server.endpoint.headers, len(body))
-        return Job(request.trial, head, body)
+        return Job(request.trial, head, body, request.more)
 
     def _record(self, shot: Shot) -> Record:
         request = self.requests[shot.job.number - 1]

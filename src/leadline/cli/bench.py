@@ -14,6 +14,7 @@ from leadline.cli.options import (
     json_option,
     prompt_as_option,
     read_number,
+    read_percent,
     read_tokens,
     runs_option,
     tokenizer_option,
@@ -64,6 +65,17 @@ _LENGTHS = "1000, 10k,100k (in turn) or 10k..2M (drawn evenly)"
     default=0.99,
     show_default=True,
     help="Of all requests, to be within all goals; a sweep's loads are judged by it.",
+)
+@click.option(
+    "--shared-prefix", help="First tokens that prompts share, for a warm cache: 4k, or 50%."
+)
+@click.option("--hit-rate", help="Instead: share as much as gives this cache hit rate, e.g. 60%.")
+@click.option("--groups", default=1, show_default=True, help="Different shared prefixes.")
+@click.option(
+    "--turns", default=1, show_default=True, help="Of conversations, each sending all before it."
+)
+@click.option(
+    "--block-tokens", type=int, help="Of the server's prefix cache. Default: as the engine says."
 )
 @click.option(
     "--processes", default=1, show_default=True, help="Client processes that share the load."
@@ -138,8 +150,25 @@ def _workload(options: dict[str, Any]) -> dict[str, Any]:
         "prompt_as": options["prompt_as"],
         "api": options["api"],
         "limit_probes": False,
+        "shared_prefix": _read_shared(options),
+        "turns": options["turns"],
+        "cache_block_tokens": options["block_tokens"],
         "load": {name: value for name, value in load.items() if value is not None},
     }
+
+
+def _read_shared(options: dict[str, Any]) -> dict[str, Any] | None:
+    prefix, rate, groups = (options[name] for name in ("shared_prefix", "hit_rate", "groups"))
+    if prefix is None and rate is None:
+        return None
+    found: dict[str, Any] = {"groups": groups}
+    if rate is not None:
+        found["hit_rate"] = float(read_percent("--hit-rate", rate))
+    if prefix is not None and prefix.endswith("%"):
+        found["share"] = float(read_percent("--shared-prefix", prefix))
+    elif prefix is not None:
+        found["tokens"] = read_tokens("--shared-prefix", prefix)
+    return found
 
 
 def _read_lengths(option: str, text: str) -> Any:

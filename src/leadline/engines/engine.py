@@ -117,6 +117,10 @@ class Engine:
     """What the server says of its own timing, in the last chunk."""
     processed_tokens_path: str | None = None
     """Within the timings: prompt tokens that were computed rather than taken from a cache."""
+    block_setting: str | None = None
+    """The resolved setting that holds the tokens of one block of the prefix cache."""
+    block_tokens: int | None = None
+    """The same, where it is always so: 1 is token by token."""
     cached_tokens_path: str = "prompt_tokens_details.cached_tokens"
     """Within ``usage``."""
 

@@ -44,11 +44,14 @@ def request_body(
     *,
     form: PromptForm,
     cold: bool,
-    salt: str,
+    salt: str | None,
     full_length: bool = False,
     api: Api = "openai",
 ) -> bytes:
     """The request as bytes, ready before the clock starts.
+
+    ``salt``: only requests with the same one may share a cached prefix, where the engine has such
+    a thing; ``None``: any.
 
     ``SpecError`` if the engine has no native route, or none for a prompt of that form.
     """
@@ -68,8 +71,8 @@ def request_body(
         body |= engine.full_length_fields
     if cold:
         body |= engine.cold_fields
-        if engine.salt_field:
-            body[engine.salt_field] = _cache_salt(salt)
+    if salt and engine.salt_field:
+        body[engine.salt_field] = _cache_salt(salt)
     return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
 
 

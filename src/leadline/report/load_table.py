@@ -14,8 +14,9 @@ from leadline.metrics.load_verdict import LoadVerdict
 from leadline.metrics.sampling import ServerSummary
 from leadline.metrics.statistics import Quantiles
 from leadline.metrics.sweep import SweepStep, SweepVerdict
+from leadline.prove.cached import CacheUse
 from leadline.report.phrases import STATUS_STYLES, word_status
-from leadline.units import show_rate, show_seconds
+from leadline.units import show_rate, show_seconds, show_tokens
 from leadline.verdict import CellVerdict
 
 _NOTHING = "–"
@@ -46,6 +47,16 @@ def word_sweep(title: str, sweep: SweepVerdict) -> Words:
     return Words(title, columns, rows, _STARTS, list(_sweep_lines(sweep)))
 
 
+def word_cache(cache: CacheUse) -> str:
+    """Asked and measured hit rate in one line."""
+    asked = f"{cache.expected_rate:.2%} expected ({show_tokens(cache.expected_tokens)} tokens)"
+    if cache.rate is None or cache.cached_tokens is None:
+        return f"{asked}, not told by this server"
+    found = f"{cache.rate:.2%} found ({show_tokens(cache.cached_tokens)} tokens)"
+    as_asked = "as asked" if cache.is_as_asked else "not as asked"
+    return f"{found}, {asked}, by {cache.witness}: {as_asked}"
+
+
 def render_loads(cell: CellVerdict) -> RenderableType:
     """The whole of a cell with a load."""
     parts: list[RenderableType] = [Text()]
@@ -53,7 +64,9 @@ def render_loads(cell: CellVerdict) -> RenderableType:
         parts.append(_render(word_sweep(cell.cell, cell.sweep)))
     if cell.load:
         title = f"the step of {cell.load.load}" if cell.sweep else f"{cell.cell}: {cell.load.load}"
-        parts.append(_render(word_load(title, cell.load)))
+        words = word_load(title, cell.load)
+        cache = [("cache", word_cache(cell.cache))] if cell.cache else []
+        parts.append(_render(words._replace(lines=[*words.lines, *cache])))
     outcome = Text(word_status(cell), style=STATUS_STYLES[cell.status])
     if cell.reason:
         outcome.append(f"  {cell.reason}", style="default")

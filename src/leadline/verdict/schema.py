@@ -11,6 +11,7 @@ from leadline.metrics.load_verdict import LoadVerdict
 from leadline.metrics.measures import Measures
 from leadline.metrics.statistics import Proportion, Spread
 from leadline.metrics.sweep import SweepVerdict
+from leadline.prove.cached import CacheUse
 from leadline.prove.structural import Proof
 from leadline.records import EngineWords, Finding, Record
 
@@ -79,6 +80,8 @@ class CellVerdict(_Result):
     load: LoadVerdict | None = None
     """Of a cell with a load; of a sweep, its largest step that passed, else its smallest."""
     sweep: SweepVerdict | None = None
+    cache: CacheUse | None = None
+    """Of that load, where its prompts share text on purpose."""
 
     @property
     def is_trouble(self) -> bool:
