@@ -26,7 +26,7 @@ from tests.prompts.tokenizers_for_tests import real_text, save
 from leadline.campaign.wave import Wave
 from leadline.cli import main
 from leadline.journal import Run
-from leadline.metrics import load_verdict
+from leadline.metrics import trust
 
 PROMPT_TOKENS = 20
 SOUND: Sequence[Step] = (
@@ -35,13 +35,18 @@ SOUND: Sequence[Step] = (
 )  # fmt: skip
 
 
+_LIMITS = (
+    "MOST_CPU_SHARE", "MOST_LAG_S", "MOST_LATE_S", "MOST_TTFT_ERROR_S", "MOST_ITL_ERROR_S",
+)  # fmt: skip
+
+
 @pytest.fixture(autouse=True)
 def _folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LEADLINE_API_KEY", raising=False)
     Path("sea.txt").write_text("deep blue sea\n" * 2000, encoding="utf-8")
-    for limit in ("MOST_CPU_SHARE", "MOST_LAG_S", "MOST_LATE_S"):
-        monkeypatch.setattr(load_verdict, limit, 60)  # the machine of a test may be busy
+    for limit in _LIMITS:
+        monkeypatch.setattr(trust, limit, 60)  # the machine of a test may be busy
 
 
 def server(script: Sequence[Step] = SOUND, refusal: Answer | None = None) -> FakeServer:
@@ -228,10 +233,38 @@ def test_a_client_that_is_the_bottleneck_makes_the_result_inconclusive(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(load_verdict, limit, -1)
+    monkeypatch.setattr(trust, limit, -1)
+    monkeypatch.setattr(trust, "DISTORTING_SHARE", 0)
+    monkeypatch.setattr(trust, "MERGING_SHARE", -1)
     found = bench(server(), capsys, "--rate", "50", "--requests", "3", code=1)
     assert found["status"] == "inconclusive"
     assert found["reason"].startswith(f"the client was the bottleneck: {reason}")
+
+
+@pytest.mark.parametrize("driver", [("--concurrency", "2"), ("--rate", "20")])
+def test_the_clients_own_error_is_measured_first_and_shown(
+    driver: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = bench(server(), capsys, *driver, "--requests", "4", "--self-check")
+    check = found["self_check"]
+    assert (check["failures"], check["output_tokens"]) == (0, 4)
+    assert (check["users"], check["rate"]) == ((2, 0) if "2" in driver else (0, 20))
+    with pytest.raises(SystemExit):
+        main(["report", "last"])
+    assert "own error of TTFT" in " ".join(capsys.readouterr().out.split())
+    (path,) = Path("runs/bench").iterdir()
+    assert all("own error of TTFT" in page.read_text() for page in path.glob("load-*"))
+
+
+def test_an_instrument_with_too_large_an_error_makes_the_result_inconclusive(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trust, "MOST_TTFT_ERROR_S", -1)
+    monkeypatch.setattr(trust, "DISTORTING_SHARE", 0)
+    options = ("--concurrency", "1", "--requests", "2", "--self-check")
+    found = bench(server(), capsys, *options, code=1)
+    assert (found["status"], found["cause"]) == ("inconclusive", "client-bound")
+    assert "its own error of TTFT" in found["reason"]
 
 
 def test_report_and_runs_know_a_load(capsys: pytest.CaptureFixture[str]) -> None:

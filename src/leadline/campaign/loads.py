@@ -19,14 +19,17 @@ from leadline.campaign.warm import build_warm
 from leadline.campaign.wave import Wave
 from leadline.load.client import Patience
 from leadline.load.origin import Origin, resolve
+from leadline.load.self_check import check_instrument
 from leadline.metrics.load_verdict import LoadVerdict, judge_load
 from leadline.metrics.sweep import SweepStep, next_level
 from leadline.prompts.prompt import Prompt
-from leadline.records import Failure, Purpose, Record
+from leadline.records import Failure, Purpose, Record, SelfCheck
 from leadline.spec import Load
 from leadline.units import show_rate, show_seconds
 
 _BETWEEN_TOKENS_S = 120.0
+# Of the server of known truth.
+_FASTEST_ITL_S, _SLOWEST_ITL_S = 0.005, 0.5
 
 
 class LoadRun(CellRun):
@@ -68,6 +71,9 @@ class LoadRun(CellRun):
         load = load.model_copy(update={"warmup": len(first)})
         facts = {"cell": name, "attempt": self.sender.attempt, "step": step}
         work.journal.event("load_started", **facts, requests=len(asked), load=load.model_dump())
+        check = await self._check_client(load, asked) if load.self_check else None
+        if check:
+            work.journal.event("instrument_checked", **facts, check=check.model_dump())
         work.watcher.phase(name, f"warming up, then {load}, {len(asked)} requests")
         records: list[Record] = []
         with warm, main:
@@ -81,7 +87,7 @@ class LoadRun(CellRun):
                 records += main.records()
                 work.journal.records([*warm.records(), *records])
         work.journal.event("load_ended", **facts, strain=strain.model_dump())
-        verdict = judge_load(records, load, len(asked), strain)
+        verdict = judge_load(records, load, len(asked), strain, self_check=check)
         work.watcher.trial_ended(name, step, summarise_load(verdict), None)
         return verdict, records
 
@@ -145,6 +151,22 @@ class LoadRun(CellRun):
             full_length=True,
             more=asked.more,
             **warm,
+        )
+
+    async def _check_client(self, load: Load, asked: Sequence[Asked]) -> SelfCheck:
+        """At the users or the highest mean rate of the load, and the speed of the server so far."""
+        self.work.watcher.phase(self.cell.key, "measuring the client's own error")
+        output_tokens = max(one.output_tokens for one in asked)
+        model = self.work.model(self.sender.deployment)
+        itl_s = model.predict_decode_s(output_tokens) / output_tokens
+        lasts_s = asked[-1].at_s or 1.0
+        rate = max(load.rate or len(asked) / lasts_s, load.last_rate or 0.0)
+        return await check_instrument(
+            users=load.users or 0,
+            rate=0 if load.users else rate,
+            output_tokens=output_tokens,
+            itl_s=min(max(itl_s, _FASTEST_ITL_S), _SLOWEST_ITL_S),
+            processes=load.processes,
         )
 
     def _patience(self, load: Load, asked: Sequence[Asked]) -> Patience:

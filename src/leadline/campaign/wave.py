@@ -14,6 +14,7 @@ from leadline.load.fanout import load_closed, load_open, worst
 from leadline.load.origin import Origin, request_head
 from leadline.load.runner import Job, Shot
 from leadline.load.spool import Spool
+from leadline.load.stamps import has_stamps
 from leadline.records import Record, Strain
 
 _SHOW_PERIOD_S = 1.0
@@ -47,8 +48,11 @@ class Wave:
         showing = asyncio.create_task(self._show())
         try:
             if users:
-                return worst(await load_closed(self.origin, jobs, users, *to))
-            return worst(await load_open(self.origin, jobs, arrivals_s, *to))
+                strains = await load_closed(self.origin, jobs, users, *to)
+            else:
+                strains = await load_open(self.origin, jobs, arrivals_s, *to)
+            by_kernel = has_stamps() and self.origin.tls is None
+            return worst(strains).model_copy(update={"kernel_stamps": by_kernel})
         finally:
             showing.cancel()
 

@@ -80,6 +80,9 @@ _LENGTHS = "1000, 10k,100k (in turn) or 10k..2M (drawn evenly)"
 @click.option(
     "--processes", default=1, show_default=True, help="Client processes that share the load."
 )
+@click.option(
+    "--self-check", is_flag=True, help="Measure this client's own error first, at that load."
+)
 @click.option("--first-token-s", default=600.0, show_default=True, help="Patience, in seconds.")
 @click.option("--between-tokens-s", default=120.0, show_default=True, help="Patience, in seconds.")
 @prompt_as_option
@@ -138,7 +141,7 @@ def _workload(options: dict[str, Any]) -> dict[str, Any]:
     goals = {f"{name}_s": options[f"{name}_goal"] for name in ("ttft", "itl", "e2e")}
     given = (
         "users", "rate", "arrivals", "burst", "last_rate", "trace", "requests", "warmup",
-        "processes",
+        "processes", "self_check",
     )  # fmt: skip
     load = {name: options[name] for name in given} | {
         "sweep": _read_sweep(options["sweep"]),

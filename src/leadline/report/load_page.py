@@ -14,7 +14,7 @@ from leadline.metrics.sampling import Reading, ServerSummary, during, read_sampl
 from leadline.metrics.timeline import SteadyWindow
 from leadline.records import Record
 from leadline.report.load_charts import draw_load
-from leadline.report.load_table import word_cache
+from leadline.report.load_table import word_cache, word_check
 from leadline.report.template import render_template
 from leadline.report.view import NOTHING, environment_rows
 from leadline.units import show_bytes, show_rate, show_seconds
@@ -203,6 +203,8 @@ def _client(verdict: LoadVerdict) -> list[tuple[str, str]]:
         rows = [("share of a core", f"{strain.cpu_share:.0%}"), ("event loop late", lag)]
     if late := verdict.late_s:
         rows.append(("sent late", f"{show_seconds(max(0.0, late.p99))} (p99)"))
+    if check := verdict.self_check:
+        rows.append(("self-check", word_check(check)))
     return rows
 
 

@@ -15,6 +15,7 @@ from leadline.metrics.sampling import ServerSummary
 from leadline.metrics.statistics import Quantiles
 from leadline.metrics.sweep import SweepStep, SweepVerdict
 from leadline.prove.cached import CacheUse
+from leadline.records import SelfCheck
 from leadline.report.phrases import STATUS_STYLES, word_status
 from leadline.units import show_rate, show_seconds, show_tokens
 from leadline.verdict import CellVerdict
@@ -45,6 +46,16 @@ def word_sweep(title: str, sweep: SweepVerdict) -> Words:
     columns = (unit, "good", "tok/s", "TTFT p50", "TTFT p99", "ITL p99", "")
     rows = [_step(step, sweep) for step in sweep.steps]
     return Words(title, columns, rows, _STARTS, list(_sweep_lines(sweep)))
+
+
+def word_check(check: SelfCheck) -> str:
+    """The client's own error in one line."""
+    how = f"{check.users} users" if check.users else f"{_rate(check.rate)} requests/s"
+    ms = [f"{error * 1e3:.2f} ms" for error in (check.ttft_error_p99_s, check.itl_error_p99_s)]
+    return (
+        f"own error of TTFT {ms[0]}, of ITL {ms[1]} (p99), at {how} with a token each "
+        f"{check.itl_s * 1e3:.0f} ms from a server of known truth"
+    )
 
 
 def word_cache(cache: CacheUse) -> str:
@@ -127,6 +138,8 @@ def _lines(load: LoadVerdict) -> Iterator[tuple[str, str]]:
             f"{strain.lag_p99_s * 1e3:.1f} ms (p99), {strain.lag_max_s * 1e3:.1f} ms at most"
         )
         yield "this client", own
+    if check := load.self_check:
+        yield "self-check", word_check(check)
 
 
 def _more(load: LoadVerdict) -> Iterator[tuple[str, str]]:
