@@ -26,7 +26,7 @@ from leadline.spec import Deployment, EndpointTarget, ProcessTarget
 from leadline.units import parse_tokens
 
 # Words, numbers, line ends and indentation: where tokenizers differ.
-_SAMPLE = "The quick brown fox's 12,345 jumps over\n\n    the lazy dog: 3.14 times!\n"
+SAMPLE = "The quick brown fox's 12,345 jumps over\n\n    the lazy dog: 3.14 times!\n"
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ async def choose_encoder(server: Server, engine: Engine, deployment: Deployment)
     local = load_tokenizer(folder)
     try:
         theirs = await server.encoder(engine)
-        verify_against(local.encode(_SAMPLE), await theirs(_SAMPLE))
+        verify_against(local.encode(SAMPLE), await theirs(SAMPLE))
     except LoadError:
         return local
     except EngineError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from leadline.campaign.cell import CellRun
 from leadline.campaign.prompting import Way
 from leadline.campaign.request import Request, summarise
+from leadline.campaign.sampled import sampled
 from leadline.diagnose.explain import explain
 from leadline.diagnose.rule import Evidence
 from leadline.records import Record
@@ -14,6 +15,10 @@ from leadline.spec import Cell
 class TrialsRun(CellRun):
     async def measure(self, tokens: int) -> bool:
         self._predict(tokens)
+        with sampled(self.sender.served, self.sender.deployment, self.work.journal.path):
+            return await self._run_trials(tokens)
+
+    async def _run_trials(self, tokens: int) -> bool:
         for trial in self.work.owed_trials(self.cell):
             record = await self._run_trial(trial, tokens)
             if failure := record.exchange.failure:
