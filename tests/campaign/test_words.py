@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.real_engines import tiny
+from tests.real_engines.small_models import make_model
 
 from leadline.campaign.serving import Served
 from leadline.campaign.words import find_unusable, hear
@@ -42,7 +42,7 @@ def words(
     log.write_text("\n".join(lines) + "\n", encoding="utf-8")
     deployment = Deployment(
         engine=engine,
-        model=model or str(tiny.write_chunked(tmp_path / "model")),
+        model=model or str(make_model(tmp_path, "chunked")),
         settings=settings,
         env={"VLLM_CPU_KVCACHE_SPACE": "1"},
     )
