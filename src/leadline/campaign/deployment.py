@@ -43,13 +43,17 @@ class DeploymentRun:
             self.work.warn(self.key, text)
         while self._owed() or self._limits_owed():
             try:
-                async with self._up() as sender:
-                    await self._work_off(sender)
+                await self._attempt()
             except JournalError:
                 raise
             except LeadlineError as error:
                 self._not_up(error)
                 return
+
+    async def _attempt(self) -> None:
+        """One start: until all is done, or a fresh one is needed."""
+        async with self._up() as sender:
+            await self._work_off(sender)
 
     def _owed(self) -> list[Cell]:
         return [cell for cell in self.cells if self.work.owed_trials(cell)]

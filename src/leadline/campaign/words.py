@@ -12,6 +12,7 @@ from typing import NamedTuple
 from leadline.campaign.serving import Served
 from leadline.diagnose.explain import explain
 from leadline.diagnose.rule import Evidence
+from leadline.engines.engine import Engine
 from leadline.engines.statements import Words, differing_settings, read_words
 from leadline.errors import LeadlineError, PlanError
 from leadline.plan.local_memory import LocalPlan
@@ -43,10 +44,23 @@ async def hear(
     local_plan: LocalPlan | None = None,
 ) -> Served:
     """The same server, with all that it says of itself."""
-    engine = served.engine
-    lines = await asyncio.to_thread(_read_log, log) if served.target else []
+    lines = await asyncio.to_thread(read_log, log) if served.target else []
+    shown = await _shown_settings(served)
+    words = understand(served.engine, lines, shown, deployment, hardware, local_plan)
+    return replace(served, words=words)
+
+
+def understand(
+    engine: Engine,
+    lines: list[str],
+    shown: dict[str, str],
+    deployment: Deployment,
+    hardware: str | None = None,
+    local_plan: LocalPlan | None = None,
+) -> EngineWords:
+    """What an engine said in its log and shows of its settings, beside what the plan foretells."""
     said = read_words(lines, engine.statements, engine.resolved)
-    settings = {**said.settings, **await _shown_settings(served)}
+    settings = {**said.settings, **shown}
     said = Words(said.figures, said.quotes, settings)
     words = EngineWords(
         version=_version(deployment, said),
@@ -61,7 +75,7 @@ async def hear(
     if deployment.engine_name == _FORECAST and device and memory and words.version:
         forecast = _forecast(deployment, words.version, device, memory)
         words = _with_forecast(words, forecast, memory.rounding) if forecast else words
-    return replace(served, words=words)
+    return words
 
 
 def find_unusable(words: EngineWords) -> Finding | None:
@@ -73,7 +87,7 @@ def find_unusable(words: EngineWords) -> Finding | None:
     return explain(Evidence(start_cause="unusable", log=(line,), remedy=words.remedy))
 
 
-def _read_log(log: Path) -> list[str]:
+def read_log(log: Path) -> list[str]:
     return log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
 
 

@@ -10,6 +10,7 @@ from leadline.spec.target import (
     DockerTarget,
     EndpointTarget,
     KubernetesTarget,
+    OfflineTarget,
     ProcessTarget,
     Target,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "Load",
     "Lognormal",
     "Name",
+    "OfflineTarget",
     "ProcessTarget",
     "PromptForm",
     "RateRange",
