@@ -34,6 +34,10 @@ class LLM:
         print("INFO: GPU KV cache size: 4,096 tokens")
         if model == "broken":
             raise ValueError("No available memory for the cache blocks")
+        if model == "short":
+            raise ValueError("1 validation error\\n  Value error, User-specified max_model_len "
+                "(2097152) is greater than the derived max_model_len (max_position_embeddings="
+                "1048576.0 or model_max_length=None in model's config.json).")
         if model == "slow":
             time.sleep(600)
         self.settings = settings
@@ -136,6 +140,13 @@ def test_a_model_that_does_not_load_fails_every_row_with_its_words(
     (finding,) = report["findings"]
     assert finding["cause"] == "oom"
     assert "No available memory for the cache blocks" in finding["evidence"][0]
+
+
+def test_the_whole_error_of_a_load_reaches_the_rules(tmp_path: Path, python: Path) -> None:
+    """What names the cause stands on its second line."""
+    code, report, _ = run(tmp_path, python, "short")
+    assert code == 2
+    assert report["findings"][0]["cause"] == "exceeds_trained_context"
 
 
 def test_ctrl_c_ends_the_script(tmp_path: Path, python: Path) -> None:

@@ -21,6 +21,7 @@ import os
 import random
 import sys
 import time
+import traceback
 from array import array
 
 os.environ.setdefault('VLLM_NO_USAGE_STATS', '1')
@@ -51,6 +52,7 @@ def main() -> int:
     try:
         engine = load(options.model)
     except Exception as error:  # whatever the engine raises is this run's result
+        traceback.print_exc()
         tell("load", status="failed", seconds=time.perf_counter() - begun, error=first_line(error))
         return 2
     tell("load", status="ok", seconds=time.perf_counter() - begun)
@@ -61,6 +63,7 @@ def main() -> int:
         try:
             failed += not climb(engine, tokens, options.batch, output_tokens, text_ids)
         except Exception as error:  # the next rung may still hold
+            traceback.print_exc()
             tell("row", status="failed", input_tokens=tokens, error=first_line(error))
             failed += 1
     return 1 if failed else 0

@@ -56,7 +56,7 @@ class OfflineRun(DeploymentRun):
                     break
         self.work.journal.event("deployment_ended", **facts)
 
-    def _limits_owed(self) -> bool:
+    def limits_owed(self) -> bool:
         return False  # an engine in our own process refuses by an exception, not by a status
 
     def _rows(self) -> Iterator[_Row]:

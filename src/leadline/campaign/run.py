@@ -9,6 +9,7 @@ from typing import Any
 from leadline.campaign.deployment import DeploymentRun
 from leadline.campaign.draw import require_load
 from leadline.campaign.environment import describe_environment, describe_file
+from leadline.campaign.interleaved import take_turns
 from leadline.campaign.offline import OfflineRun, plan_script, require_offline
 from leadline.campaign.planning import plan_local
 from leadline.campaign.serving import plan_launch, require_endpoint
@@ -40,8 +41,13 @@ async def run_campaign(
             work = Work(campaign, options, journal, watcher, session, corpora, seed)
             work.recall(Run(path))
             _begin(work, resumed=resumed)
-            for key, cells in _by_deployment(campaign).items():
-                await _stage(cells)(work, key, cells).run()
+            runs = [
+                _stage(cells)(work, key, cells) for key, cells in _by_deployment(campaign).items()
+            ]
+            if campaign.order == "interleaved":
+                await take_turns([run for run in runs if not isinstance(run, OfflineRun)])
+            for run in runs:
+                await run.run()
         journal.event("run_finished")
     finally:
         journal.close()

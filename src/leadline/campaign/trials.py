@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from leadline.campaign.cell import CellRun
 from leadline.campaign.request import Request, summarise
 from leadline.diagnose.explain import explain
@@ -10,10 +12,16 @@ from leadline.records import Record
 from leadline.spec import Cell
 
 
+@dataclass(frozen=True)
 class TrialsRun(CellRun):
+    only: int | None = None
+    """This trial alone, where several deployments take turns."""
+
     async def measure(self, tokens: int) -> bool:
-        self._predict(tokens)
-        for trial in self.work.owed_trials(self.cell):
+        owed = self.work.owed_trials(self.cell)
+        if self.only in (None, 1):
+            self._predict(tokens)
+        for trial in owed if self.only is None else {self.only} & set(owed):
             record = await self._run_trial(trial, tokens)
             if failure := record.exchange.failure:
                 return await self.fail(failure, tokens)

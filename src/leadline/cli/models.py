@@ -71,8 +71,12 @@ def unpack(source: str, out: Path, as_json: bool) -> int:
 
     SOURCE is a model of the catalog or a GGUF file of the Llama architecture. The weights are
     those of the GGUF, which is quantised; the tokenizer gives the ids that llama.cpp gives.
+    An OUT that ends in .gguf is one file of the same bf16 numbers for llama.cpp.
     """
-    from leadline.models.unpack import unpack as write
+    if out.suffix == ".gguf":
+        from leadline.models.unpack import unpack_gguf as write
+    else:
+        from leadline.models.unpack import unpack as write
 
     _tell(write(source, out), as_json=as_json)
     return 0
