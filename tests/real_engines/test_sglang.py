@@ -142,6 +142,7 @@ def test_exact_lengths_are_proven_with_the_radix_cache_on_and_off_and_any_chunk(
         assert words["settings"]["chunked_prefill_size"] == str(chunks[0])
         assert words["settings"]["enable_cache_report"] == "True"
         assert words["differing"] == {}
+        assert [found["equal"] for found in words["comparisons"]] == [True]
 
 
 @pytest.mark.long

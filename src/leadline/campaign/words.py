@@ -23,6 +23,7 @@ from leadline.units import GIB, parse_tokens
 
 _FORECAST = "vllm"
 _WINDOWS = ("max_model_len", "ctx_size", "context_length")
+_POOL = "max_total_tokens"
 # Figures are printed with two decimals.
 _HALF_STEP = 0.005
 
@@ -68,7 +69,7 @@ def understand(
         quotes=dict(said.quotes),
         settings=settings,
         differing=differing_settings(_asked(deployment), settings),
-        comparisons=_compare_window(said, local_plan),
+        comparisons=(*_compare_window(said, local_plan), *_compare_pool(deployment, said)),
     )
     device = CPU if words.figures.get("device") == CPU else hardware
     memory = _memory(deployment, words, device)
@@ -126,6 +127,25 @@ def _compare_window(said: Words, plan: LocalPlan | None) -> tuple[Comparison, ..
             engine=window,
             plan=plan.window_tokens // int(slots or 1),
             source="ctx_size / parallel",
+        ),
+    )
+
+
+def _compare_pool(deployment: Deployment, said: Words) -> tuple[Comparison, ...]:
+    """SGLang holds as many tokens as it is told to, in whole pages, unless memory holds fewer."""
+    given, found = deployment.settings.get(_POOL), said.figures.get("kv_tokens")
+    page = deployment.settings.get("page_size", 1)
+    numbers = (given, found, page)
+    if not all(isinstance(each, int) for each in numbers):
+        return ()
+    tokens, pages = int(str(given)), int(str(page))
+    return (
+        Comparison(
+            name="KV cache size",
+            unit="tokens",
+            engine=float(str(found)),
+            plan=tokens // pages * pages,
+            source=_POOL if pages == 1 else f"{_POOL} in whole pages of {pages}",
         ),
     )
 
