@@ -14,6 +14,7 @@ from tests.prompts.tokenizers_for_tests import save
 from leadline.cli import main
 from leadline.journal import Run, list_runs
 from leadline.records import Record
+from leadline.report.comparison_table import word_ratio
 from leadline.verdict import RunVerdict, judge_run
 from leadline.verdict.comparison import estimate_ratio
 
@@ -69,6 +70,17 @@ def test_the_ratio_is_that_of_pairs_whatever_the_machine_did_meanwhile(tmp_path:
     assert (ttft.ratio.low, ttft.ratio.high) == (pytest.approx(1.5), pytest.approx(1.5))
     assert tpot.ratio
     assert tpot.ratio.value == pytest.approx(1.0)
+
+
+def test_ratios_and_refusals_are_said_in_words(tmp_path: Path) -> None:
+    ttft, *_ = judge(tmp_path / "six", *both(6)).comparisons
+    place = ("input_tokens=100", "TTFT", "b", "a")
+    assert word_ratio(ttft) == (*place, "1.50", "1.50 to 1.50", "6")
+    few, *_ = judge(tmp_path / "two", *both(2), repeats=2).comparisons
+    reason = "none: 2 pairs; an interval needs 6; single pairs 1.50 to 1.50"
+    assert word_ratio(few) == (*place, "1.50", reason, "2")
+    (other,) = judge(tmp_path / "one", *both(6)[:6]).comparisons
+    assert word_ratio(other) == (*place, "not comparable", "b has no result", "0")
 
 
 def test_few_pairs_get_no_interval(tmp_path: Path) -> None:

@@ -113,6 +113,8 @@ def test_every_row_is_proven_and_the_load_is_timed(tmp_path: Path, python: Path)
     assert deployment["start_s"] > 0
     assert deployment["qualified_tokens"] == 8184
     assert deployment["words"]["figures"]["kv_tokens"] == 4096
+    (written,) = (tmp_path / "runs").glob("*/*/report.md")
+    assert "| 8k | 8,184 | 2 | pass | ✓✓✓✓ |" in written.read_text(encoding="utf-8")
 
 
 def test_each_failure_is_the_result_of_its_row_alone(tmp_path: Path, python: Path) -> None:

@@ -12,11 +12,11 @@ from rich.text import Text
 from leadline.prove.structural import TRIAL_PROOFS
 from leadline.report.comparison_table import render_comparison
 from leadline.report.load_table import render_loads
+from leadline.report.offline_table import render_rows
 from leadline.report.phrases import (
     NOTHING,
     STATUS_STYLES,
     proof_outcomes,
-    word_batch,
     word_engine,
     word_length,
     word_limit,
@@ -39,7 +39,7 @@ def print_verdict(console: Console, verdict: RunVerdict) -> None:
         loads = [render_loads(cell) for cell in cells if cell.is_load]
         console.print(_headline(item), *tables, *loads, *_results(item), sep="\n")
     if any(item.is_offline for item in verdict.deployments):
-        console.print(_rows_table(verdict))
+        console.print(render_rows(verdict))
     if any(not cell.is_load for cell in verdict.cells):
         console.print(f"\nproofs: {', '.join(TRIAL_PROOFS)}; times: median [lowest, highest]")
     if verdict.comparisons:
@@ -80,32 +80,6 @@ def _cells_table(cells: list[CellVerdict]) -> Table:
     for cell in cells:
         table.add_row(*_cell_row(cell))
     return table
-
-
-def _rows_table(verdict: RunVerdict) -> Table:
-    """What was loaded without a server, a row each: nobody saw a first token."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="Loaded offline")
-    for column in ("row", "input", "prompts", "verdict", "proofs", "load", "generate", "notes"):
-        right = column in ("input", "prompts", "load", "generate")
-        table.add_column(column, justify="right" if right else "left")
-    for item in verdict.deployments:
-        for cell in verdict.cells if item.is_offline else ():
-            if cell.deployment == item.key:
-                table.add_row(*_offline_row(item, cell))
-    return table
-
-
-def _offline_row(item: DeploymentVerdict, cell: CellVerdict) -> list[RenderableType]:
-    return [
-        item.key,
-        word_length(cell),
-        word_batch(cell),
-        Text(cell.status, style=STATUS_STYLES[cell.status]),
-        _marks(cell),
-        show_seconds(item.start_s) if item.start_s else NOTHING,
-        word_spread(cell.e2e_s, ranged=False),
-        cell.reason,
-    ]
 
 
 def _cell_row(cell: CellVerdict) -> list[RenderableType]:
