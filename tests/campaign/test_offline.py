@@ -31,7 +31,7 @@ class SamplingParams:
 
 class LLM:
     def __init__(self, model, **settings):
-        print("INFO: GPU KV cache size: 4,096 tokens")
+        print("INFO: GPU KV cache size: 4,096 tokens", flush=True)
         if model == "broken":
             raise ValueError("No available memory for the cache blocks")
         if model == "short":
@@ -156,9 +156,11 @@ def test_ctrl_c_ends_the_script(tmp_path: Path, python: Path) -> None:
         command(tmp_path, python, "slow"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     deadline = time.monotonic() + 60
-    while not (scripts := psutil.Process(process.pid).children(recursive=True)):
+    while not any("KV cache" in log.read_text() for log in tmp_path.rglob("server.log")):
         assert time.monotonic() < deadline
         time.sleep(0.1)
+    scripts = psutil.Process(process.pid).children(recursive=True)
+    assert scripts
     os.kill(process.pid, signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 130
