@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from leadline.campaign.planning import plan_local
+from leadline.catalog.reading import read_table
 from leadline.plan.campaign_plans import plan_campaign
+from leadline.plan.neuron_kit import shape_settings
 from leadline.spec import read_campaign
 
 ROOT = Path(__file__).parents[1] / "examples"
@@ -27,6 +29,18 @@ def test_every_cell_of_an_example_is_a_load_that_fits(name: str) -> None:
     assert plans
     assert all(entry.cell.is_load for entry in plans)
     assert all(entry.is_feasible for entry in plans), [entry.reason for entry in plans]
+
+
+def test_the_neuron_tables_are_the_kit_row_by_row_and_the_plan_foretells_each() -> None:
+    campaign = read_campaign(ROOT / "llama33-neuron" / "tables.yaml")
+    plans = plan_campaign(campaign)
+    rows = read_table("neuron_kit")["row"]
+    assert len(plans) == len(rows) == 14
+    for entry, row in zip(plans, rows, strict=True):
+        asked = shape_settings(row, kernel=bool(row.get("kernel")))
+        assert dict(entry.cell.settings.settings) == asked, entry.cell.key
+        assert entry.cell.settings.target.kind == "offline"
+        assert entry.is_feasible == row["passed"], entry.cell.key
 
 
 def test_fifty_concurrent_requests_fit_at_once() -> None:

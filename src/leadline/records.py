@@ -129,6 +129,8 @@ class Exchange(_Line):
     usage: dict[str, Any] | None = None
     server: dict[str, Any] | None = None
     """Whatever else the server says of this request (llama.cpp: ``timings``)."""
+    streamed: bool = True
+    """``False``: the answer came whole, so that nothing is known of its first token."""
     terminated: bool = False
     """The stream's own end marker was seen."""
     failure: Failure | None = None

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.real_engines import tiny
+from tests.real_engines.small_models import make_model
 
 from leadline.campaign.serving import Served
-from leadline.campaign.words import find_unusable, hear
+from leadline.campaign.words import find_unusable, hear, understand
 from leadline.engines.engine import load_engine
 from leadline.plan.local_memory import LocalPlan
 from leadline.records import EngineWords
@@ -42,7 +42,7 @@ def words(
     log.write_text("\n".join(lines) + "\n", encoding="utf-8")
     deployment = Deployment(
         engine=engine,
-        model=model or str(tiny.write_chunked(tmp_path / "model")),
+        model=model or str(make_model(tmp_path, "chunked")),
         settings=settings,
         env={"VLLM_CPU_KVCACHE_SPACE": "1"},
     )
@@ -149,3 +149,30 @@ def test_a_slot_of_llama_cpp_is_held_against_its_plan(tmp_path: Path) -> None:
     plan = LocalPlan(verdict="fits", window_tokens=8192)
     (found,) = words(tmp_path, line, engine="llamacpp", plan=plan).comparisons
     assert (found.engine, found.plan, found.equal) == (4096, 4096, True)
+
+
+SGLANG_START = Path(__file__).parents[1] / "data" / "recorded" / "sglang-0.5.6.post2" / "start.log"
+
+
+@pytest.mark.parametrize(
+    ("settings", "planned"),
+    [
+        ({"max_total_tokens": 4096}, 4096),
+        ({"max_total_tokens": 4100, "page_size": 64}, 4096),
+        ({"max_total_tokens": 8192}, 8192),  # memory held only half of what was asked for
+    ],
+)
+def test_sglangs_pool_is_held_against_what_it_was_given(
+    settings: dict[str, int], planned: int
+) -> None:
+    deployment = Deployment(engine="sglang==0.5.6.post2", model="tiny", settings=settings)
+    log = SGLANG_START.read_text(encoding="utf-8").splitlines()
+    (found,) = understand(load_engine("sglang"), log, {}, deployment).comparisons
+    assert (found.name, found.engine, found.plan) == ("KV cache size", 4096, planned)
+    assert found.equal == (planned == 4096)
+
+
+def test_a_pool_that_nobody_gave_is_not_compared() -> None:
+    deployment = Deployment(engine="sglang==0.5.6.post2", model="tiny")
+    log = SGLANG_START.read_text(encoding="utf-8").splitlines()
+    assert understand(load_engine("sglang"), log, {}, deployment).comparisons == ()

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 from tests.prompts.tokenizers_for_tests import save
+from tokenizers import Tokenizer
 
 from leadline.errors import SpecError
-from leadline.models.shapes import SHAPES, Tensor
+from leadline.models.readable import draw_model, find_words
+from leadline.models.shapes import EMBEDDING, HEAD, SHAPES, Size, Tensor, _ends
 from leadline.models.tiny import make_tiny
 from leadline.models.weights import draw, save_weights, to_bf16
 from leadline.plan.architecture import load_model
@@ -71,7 +73,7 @@ def test_the_file_is_safetensors_with_the_drawn_numbers(tmp_path: Path, tokenize
     name = "model.layers.1.self_attn.k_proj.weight"
     with safe_open(folder / "model.safetensors", framework="np") as file:
         assert file.metadata() == {"format": "pt"}
-        assert len(list(file.keys())) == 2 + 4 * 9
+        assert len(list(file.keys())) == 3 + 4 * 9
         found = file.get_slice(name)
         assert (found.get_dtype(), found.get_shape()) == ("BF16", [64, 64])
     head = (folder / "model.safetensors").read_bytes()
@@ -101,6 +103,33 @@ def test_a_layer_more_leaves_the_others_as_they_are() -> None:
     assert np.array_equal(draw(shared, 3), draw(shared, 3))
     other = shared._replace(name="model.layers.1.mlp.up_proj.weight")
     assert not np.array_equal(draw(shared, 3), draw(other, 3))
+
+
+def test_its_greedy_answer_is_one_word_after_another() -> None:
+    """By the embedding and the output rows alone: what the layers add is small beside them."""
+    size = Size(window=8, vocabulary=900)
+    words = list(range(300, 900, 2))
+    drawn = {tensor.name: values for tensor, values in draw_model(_ends(size), 1, words)}
+    logits = drawn[EMBEDDING] @ drawn[HEAD].T
+    assert logits[words].argmax(1).tolist() == [*words[1:], words[0]]
+    assert set(logits[:300].argmax(1).tolist()) <= set(words)
+
+
+def test_words_are_found_in_a_vocabulary() -> None:
+    vocabulary = {"Ġthe": 9, "▁old": 3, "Ġ": 4, "Ġ12": 5, "old": 6, "Ġé": 7}
+    assert find_words(vocabulary) == [3, 9]
+
+
+def test_one_token_is_one_byte(tmp_path: Path) -> None:
+    folder = make(tmp_path, "bytes")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    text = "In the beginning \n12 é€"
+    ids = tokenizer.encode(text).ids
+    assert len(ids) == len(text.encode())
+    assert tokenizer.decode(ids) == text
+    config = json.loads((folder / "config.json").read_bytes())
+    assert config["vocab_size"] == tokenizer.get_vocab_size() == 320
+    assert tokenizer.decode([257, 258]) == " the quick"
 
 
 @pytest.mark.parametrize(

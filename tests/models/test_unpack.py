@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from leadline.catalog.assets import asset_path
 from leadline.errors import SpecError
 from leadline.models.tokenizer_files import read_gguf_fields, tokenizer_json, write_tokenizer
-from leadline.models.unpack import unpack, unpermute
+from leadline.models.unpack import unpack, unpack_gguf, unpermute
 from leadline.models.weights import to_bf16
 from leadline.plan.architecture import load_model
 from leadline.plan.weights import count_parameters
@@ -206,3 +206,16 @@ def test_the_tokenizer_config_says_what_servers_add_and_how_long_a_prompt_may_be
     assert config["add_bos_token"] is False
     assert (config["bos_token"], config["eos_token"]) == ("<|im_start|>", "<|im_end|>")
     assert config["chat_template"] == (tmp_path / "chat_template.jinja").read_text("utf-8")
+
+
+def test_one_file_of_bf16_holds_the_numbers_of_the_folder(
+    tmp_path: Path, weights: dict[str, NDArray[np.float32]]
+) -> None:
+    source = str(write_gguf(tmp_path / "x.gguf", as_gguf(weights)))
+    folder = unpack(source, tmp_path / "folder")
+    file = unpack_gguf(source, tmp_path / "out.gguf")
+    again = unpack(str(file), tmp_path / "again")
+    for name in ("model.safetensors", "tokenizer.json", "config.json"):
+        assert (again / name).read_bytes() == (folder / name).read_bytes(), name
+    kinds = {tensor.tensor_type for tensor in GGUFReader(file).tensors if tensor.data.ndim > 1}
+    assert kinds == {GGMLQuantizationType.BF16}

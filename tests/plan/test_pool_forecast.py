@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.real_engines import tiny
+from tests.real_engines.small_models import make_model
 
 from leadline.plan.pool_forecast import CPU, PoolForecast, forecast_pool, given_cpu_bytes
 from leadline.units import GIB
@@ -15,12 +15,8 @@ HYBRID = {"VLLM_ALLOW_CHUNKED_LOCAL_ATTN_WITH_HYBRID_KV_CACHE": "1"}
 
 @pytest.fixture
 def models(tmp_path: Path) -> dict[str, str]:
-    write = {
-        "full": tiny.write_dense,
-        "sliding": tiny.write_sliding,
-        "chunked": tiny.write_chunked,
-    }
-    return {name: str(make(tmp_path / name)) for name, make in write.items()}
+    write = {"full": "dense", "sliding": "sliding", "chunked": "chunked"}
+    return {name: str(make_model(tmp_path, kind)) for name, kind in write.items()}
 
 
 def forecast(model: str, version: str, length: int, gib: int = 1, **facts: object) -> PoolForecast:

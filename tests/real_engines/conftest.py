@@ -1,35 +1,27 @@
 """Campaigns on the real engines, through the command line a user types.
 
-An engine's environment is the one that Leadline installed, or is named by a variable, for example
-``LEADLINE_VLLM_0_32=/opt/v32`` (the folder with ``bin/vllm``); what is not there is skipped, and
-the skip says so.
+An engine's environment is the one that Leadline installs (see ``environments``), or is named by a
+variable, for example ``LEADLINE_VLLM_0_32=/opt/v32`` (the folder with ``bin/vllm``).
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from tests.real_engines import tiny
+from tests.real_engines.environments import Environment, require
+from tests.real_engines.leftovers import watching
+from tests.real_engines.small_models import SHAPES, make_model
 
 CAMPAIGNS = Path(__file__).parent / "campaigns"
-INSTALLED = Path.home() / ".local/share/leadline/engines"
-_FOLDERS = {
-    "LEADLINE_VLLM_0_32": "vllm-0.32.0-cpu",
-    "LEADLINE_VLLM_0_12": "vllm-0.12.0-cpu",
-}
 LONG_WORDS = 2_000_000
 
 
@@ -56,9 +48,8 @@ RunCampaign = Callable[..., Outcome]
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that the campaigns run in."""
     folder = tmp_path_factory.mktemp("models")
-    tiny.write_dense(folder / "dense")
-    tiny.write_sliding(folder / "sliding")
-    tiny.write_chunked(folder / "chunked")
+    for name in SHAPES:
+        make_model(folder, name)
     return folder
 
 
@@ -73,14 +64,10 @@ def long_text(models: Path) -> Path:
 @pytest.fixture
 def run_campaign(models: Path, tmp_path: Path) -> Iterator[RunCampaign]:
     """Run a campaign with an engine; neither processes nor shared memory may be left behind."""
-    seen: set[Path] = set()
-    stop = threading.Event()
-    watch = threading.Thread(target=_note_segments, args=(models, seen, stop))
-    watch.start()
 
     def run(
         name: str,
-        variable: str,
+        engine: Environment,
         *options: str,
         timeout_s: float = 1200,
         meanwhile: Callable[[int, Path], None] | None = None,
@@ -89,7 +76,7 @@ def run_campaign(models: Path, tmp_path: Path) -> Iterator[RunCampaign]:
         process = subprocess.Popen(
             [*command, "--runs", str(tmp_path / "runs"), "--json", *options],
             cwd=models,
-            env=engine_environment(variable),
+            env=engine_environment(engine),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -100,19 +87,15 @@ def run_campaign(models: Path, tmp_path: Path) -> Iterator[RunCampaign]:
         assert stdout.strip(), stderr
         return Outcome(process.returncode, json.loads(stdout), stderr)
 
-    yield run
-    stop.set()
-    watch.join()
-    assert wait_for(lambda: not servers_of(models)), "a process was left behind"
-    assert not [path for path in seen if path.exists()], "shared memory was left behind"
+    with watching(lambda: servers_of(models)) as leftovers:
+        yield run
+    assert leftovers.processes() == []
+    assert leftovers.segments() == []
 
 
-def engine_environment(variable: str) -> dict[str, str]:
+def engine_environment(engine: Environment) -> dict[str, str]:
     """With the engine's programs on PATH and nothing asked of the hub."""
-    folder = Path(os.environ.get(variable, INSTALLED / _FOLDERS[variable]))
-    if not (folder / "bin" / "vllm").exists():
-        pytest.skip(f"{variable} is not set, {folder} not there: this engine was NOT tested")
-    path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    path = f"{require(engine) / 'bin'}{os.pathsep}{os.environ['PATH']}"
     offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     return {**os.environ, **offline, "PATH": path}
 
@@ -121,25 +104,3 @@ def servers_of(models: Path) -> list[int]:
     """Processes that were started in the folder of our models."""
     here = [p for p in psutil.process_iter(["cwd"]) if p.info["cwd"] == str(models)]
     return [process.pid for process in here if process.is_running()]
-
-
-def _note_segments(models: Path, seen: set[Path], stop: threading.Event) -> None:
-    """Which shared memory the servers in that folder have had mapped."""
-    while not stop.wait(1):
-        seen |= segments_of(servers_of(models))
-
-
-def segments_of(pids: list[int]) -> set[Path]:
-    found = set()
-    for pid in pids:
-        with suppress(OSError):
-            maps = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8")
-            found |= {Path(path) for path in re.findall(r"/dev/shm/\S+$", maps, re.MULTILINE)}
-    return found
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 20) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (result := condition()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return result

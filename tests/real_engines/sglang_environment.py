@@ -46,18 +46,26 @@ CPU_ENV: Mapping[str, str] = {
 
 def sglang_python() -> Path:
     """Python of the environment, built first if it is absent, unfinished or of other contents."""
-    folder = environments() / f"sglang-{VERSION}"
-    python = folder / "bin" / "python"
-    with _alone(folder):
-        if _read_stamp(folder) != _digest():
-            _build(folder, python)
+    python = _folder() / "bin" / "python"
+    with _alone(_folder()):
+        if not is_built():
+            _build(_folder(), python)
     return python
+
+
+def is_built() -> bool:
+    """It is there, whole, and made from what it would be made from now."""
+    return _read_stamp(_folder()) == _digest()
 
 
 def environments() -> Path:
     """``LEADLINE_TEST_ENGINES``, or a folder of the user's own."""
     home = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
     return Path(os.environ.get("LEADLINE_TEST_ENGINES") or home / "leadline" / "test-engines")
+
+
+def _folder() -> Path:
+    return environments() / f"sglang-{VERSION}"
 
 
 def _build(folder: Path, python: Path) -> None:

@@ -17,11 +17,14 @@
 """Load meta-llama/Llama-3.3-70B-Instruct offline and climb a ladder of prompt lengths."""
 
 import argparse
+import hashlib
 import json
 import os
 import random
 import sys
 import time
+import traceback
+from array import array
 
 os.environ.setdefault('VLLM_NO_USAGE_STATS', '1')
 os.environ.setdefault('DO_NOT_TRACK', '1')
@@ -51,14 +54,18 @@ def main() -> int:
     try:
         engine = load(options.model)
     except Exception as error:  # whatever the engine raises is this run's result
+        traceback.print_exc()
         tell("load", status="failed", seconds=time.perf_counter() - begun, error=first_line(error))
         return 2
     tell("load", status="ok", seconds=time.perf_counter() - begun)
+    text_ids = read_ids(engine, options.text) if options.text else None
     failed = 0
-    for tokens in options.ladder or LADDER:
+    for rung in options.ladder or map(str, LADDER):
+        tokens, output_tokens = read_rung(rung, options.output_tokens)
         try:
-            failed += not climb(engine, tokens, options.batch, options.output_tokens)
+            failed += not climb(engine, tokens, options.batch, output_tokens, text_ids)
         except Exception as error:  # the next rung may still hold
+            traceback.print_exc()
             tell("row", status="failed", input_tokens=tokens, error=first_line(error))
             failed += 1
     return 1 if failed else 0
@@ -69,7 +76,8 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--model", default=MODEL, help="hub id or folder")
     parser.add_argument("--batch", type=int, default=BATCH, help="prompts at once")
     parser.add_argument("--output-tokens", type=int, default=OUTPUT_TOKENS)
-    parser.add_argument("--ladder", type=int, nargs="*", help="prompt lengths in tokens")
+    parser.add_argument("--ladder", nargs="*", help="prompt lengths: 8192, or 8192+200 of output")
+    parser.add_argument("--text", help="file to cut the prompts from; else they are random ids")
     return parser.parse_args()
 
 
@@ -79,16 +87,36 @@ def load(model: str):
     return LLM(model=model, **ARGUMENTS)
 
 
-def climb(engine, tokens: int, batch: int, output_tokens: int) -> bool:
-    """One rung: fresh random ids, so that no cache knows them; counted by the engine itself."""
+def read_rung(rung: str, output_tokens: int) -> tuple[int, int]:
+    tokens, _, output = rung.partition("+")
+    return int(tokens), int(output or output_tokens)
+
+
+def read_ids(engine, path: str) -> list[int]:
+    with open(path, encoding="utf-8") as file:
+        return engine.get_tokenizer().encode(file.read(), add_special_tokens=False)
+
+
+def make_prompt(engine, tokens: int, text_ids: list[int] | None, draw: random.Random) -> list[int]:
+    """Of a beginning that no cache knows, and of exactly that length."""
+    if not text_ids:
+        # The first ids are special in most vocabularies, the last ones reserved.
+        size = len(engine.get_tokenizer())
+        return draw.choices(range(min(1000, size // 8), size - min(1000, size // 8)), k=tokens)
+    start = draw.randrange(len(text_ids))
+    rounds = 2 + tokens // len(text_ids)
+    return (text_ids * rounds)[start : start + tokens]
+
+
+def climb(engine, tokens: int, batch: int, output_tokens: int, text_ids=None) -> bool:
+    """One rung: fresh prompts, counted by the engine itself."""
     from vllm import SamplingParams
 
     draw = random.Random(time.time_ns())
-    # The first ids are special in most vocabularies, the last ones reserved.
-    vocabulary = range(1000, len(engine.get_tokenizer()) - 1000)
-    prompts = [{"prompt_token_ids": draw.choices(vocabulary, k=tokens)} for _ in range(batch)]
+    ids = [make_prompt(engine, tokens, text_ids, draw) for _ in range(batch)]
     sampling = SamplingParams(temperature=0, max_tokens=output_tokens, ignore_eos=True)
     begun = time.perf_counter()
+    prompts = [{"prompt_token_ids": each} for each in ids]
     answers = engine.generate(prompts, sampling, use_tqdm=False)
     seconds = time.perf_counter() - begun
     counted = [len(answer.prompt_token_ids) for answer in answers]
@@ -99,20 +127,25 @@ def climb(engine, tokens: int, batch: int, output_tokens: int) -> bool:
         status="ok" if whole else "wrong-length",
         input_tokens=tokens,
         batch=batch,
+        seconds=seconds,
         counted_tokens=counted,
         output_tokens=written,
-        seconds=seconds,
         cached_tokens=[getattr(answer, "num_cached_tokens", None) for answer in answers],
+        finish_reasons=[answer.outputs[0].finish_reason for answer in answers],
+        texts=[answer.outputs[0].text for answer in answers],
+        ids_sha256=[hashlib.sha256(array("I", each).tobytes()).hexdigest() for each in ids],
     )
     return whole
 
 
 def tell(event: str, **facts) -> None:
-    print(json.dumps({"leadline.offline/1": event, **facts}), flush=True)
+    # In one write, and on a line of its own whatever the engine has printed before.
+    sys.stdout.write("\n" + json.dumps({"leadline.offline/1": event, **facts}) + "\n")
+    sys.stdout.flush()
 
 
 def first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[:1]}"
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
 
 
 if __name__ == "__main__":

@@ -36,25 +36,35 @@ class DeploymentRun:
     async def run(self) -> None:
         """Every owed cell gets a result; nothing that happens here stops the campaign."""
         plan = self.work.plans.get(self.key)
-        if plan and plan.verdict == "infeasible" and not self.work.options.try_infeasible:
+        if plan and self.is_ruled_out:
             self._rule_out(plan)
             return
         for text in plan.warnings if plan else ():
             self.work.warn(self.key, text)
-        while self._owed() or self._limits_owed():
+        while self._owed() or self.limits_owed():
             try:
-                async with self._up() as sender:
-                    await self._work_off(sender)
+                await self._attempt()
             except JournalError:
                 raise
             except LeadlineError as error:
-                self._not_up(error)
+                self.note_not_up(error)
                 return
+
+    @property
+    def is_ruled_out(self) -> bool:
+        plan = self.work.plans.get(self.key)
+        infeasible = plan is not None and plan.verdict == "infeasible"
+        return infeasible and not self.work.options.try_infeasible
+
+    async def _attempt(self) -> None:
+        """One start: until all is done, or a fresh one is needed."""
+        async with self.up() as sender:
+            await self._work_off(sender)
 
     def _owed(self) -> list[Cell]:
         return [cell for cell in self.cells if self.work.owed_trials(cell)]
 
-    def _limits_owed(self) -> bool:
+    def limits_owed(self) -> bool:
         wanted = any(cell.workload.limit_probes and not cell.is_load for cell in self.cells)
         return wanted and self.limits_key not in self.work.settled
 
@@ -71,7 +81,7 @@ class DeploymentRun:
         self.work.watcher.problem(title, f"  cure: {plan.remedy}")
 
     @asynccontextmanager
-    async def _up(self) -> AsyncIterator[Sender]:
+    async def up(self) -> AsyncIterator[Sender]:
         self.attempt += 1
         journal, watcher = self.work.journal, self.work.watcher
         facts = {"deployment": self.key, "attempt": self.attempt}
@@ -118,7 +128,7 @@ class DeploymentRun:
             raise CapacityError(finding)
         return heard
 
-    def _not_up(self, error: LeadlineError) -> None:
+    def note_not_up(self, error: LeadlineError) -> None:
         """No server: every owed cell fails with the cause."""
         for cell in self._owed():
             self.work.journal.event("cell_failed", cell=cell.key, attempt=self.attempt)
@@ -129,15 +139,15 @@ class DeploymentRun:
 
     async def _work_off(self, sender: Sender) -> None:
         """Cells in order, then the limits; returns early when a fresh start is needed."""
-        await self._warm_up(sender)
+        await self.warm_up(sender)
         for cell in self._owed():
             stage = LoadRun if cell.is_load else TrialsRun
             if not await stage(sender, cell, self.cells).run():
                 return
-        if self._limits_owed():
-            await self._probe_limits(sender)
+        if self.limits_owed():
+            await self.probe_limits(sender)
 
-    async def _warm_up(self, sender: Sender) -> None:
+    async def warm_up(self, sender: Sender) -> None:
         """A generated token, the last condition of readiness, and the first probe of speed."""
         self.work.watcher.phase(self.key, "generating a first token")
         room = sender.served.max_input_tokens(_WARMUP_OUTPUT) or _WARMUP_TOKENS
@@ -154,7 +164,7 @@ class DeploymentRun:
             raise WarmupError(explain(evidence))
         return sender.prompts.learn(way, request.prompt, record)
 
-    async def _probe_limits(self, sender: Sender) -> None:
+    async def probe_limits(self, sender: Sender) -> None:
         """One prompt of exactly the longest length, unless a cell is that, and one too long."""
         self.work.settled.add(self.limits_key)
         output_tokens = self.work.campaign.workload.longest_output

@@ -9,6 +9,8 @@ from typing import Any
 from leadline.campaign.deployment import DeploymentRun
 from leadline.campaign.draw import require_load
 from leadline.campaign.environment import describe_environment, describe_file
+from leadline.campaign.interleaved import take_turns
+from leadline.campaign.offline import OfflineRun, plan_script, require_offline
 from leadline.campaign.planning import plan_local
 from leadline.campaign.serving import plan_launch, require_endpoint
 from leadline.campaign.watch import Watcher
@@ -19,7 +21,7 @@ from leadline.load.server import open_session
 from leadline.plan.local_memory import PLAN_SCHEMA
 from leadline.prompts.corpus import Corpus, load_corpus
 from leadline.prompts.needles import answer_tokens
-from leadline.spec import Campaign, Cell, Deployment, EndpointTarget, ProcessTarget
+from leadline.spec import Campaign, Cell, Deployment, EndpointTarget, OfflineTarget, ProcessTarget
 
 
 async def run_campaign(
@@ -39,8 +41,13 @@ async def run_campaign(
             work = Work(campaign, options, journal, watcher, session, corpora, seed)
             work.recall(Run(path))
             _begin(work, resumed=resumed)
-            for key, cells in _by_deployment(campaign).items():
-                await DeploymentRun(work, key, cells).run()
+            runs = [
+                _stage(cells)(work, key, cells) for key, cells in _by_deployment(campaign).items()
+            ]
+            if campaign.order == "interleaved":
+                await take_turns([run for run in runs if not isinstance(run, OfflineRun)])
+            for run in runs:
+                await run.run()
         journal.event("run_finished")
     finally:
         journal.close()
@@ -52,10 +59,13 @@ def _check(campaign: Campaign) -> dict[str | tuple[str, ...], Corpus]:
     for deployment in {cell.deployment: cell.settings for cell in campaign.cells()}.values():
         if isinstance(deployment.target, EndpointTarget):
             require_endpoint(deployment, deployment.target)
+        elif isinstance(deployment.target, OfflineTarget):
+            plan_script(deployment, deployment.target, Path("load.py"))
         else:
             plan_launch(deployment, port=1)
     for cell in campaign.cells():
         require_load(cell)
+        require_offline(cell)
     references = {cell.workload.corpus for cell in campaign.cells()} | {campaign.workload.corpus}
     return {reference: load_corpus(reference) for reference in references}
 
@@ -113,6 +123,10 @@ def _environment(work: Work, deployments: dict[str, Deployment]) -> dict[str, An
         for name, corpus in work.corpora.items()
     }
     return {**describe_environment(), "models": models, "corpora": corpora}
+
+
+def _stage(cells: list[Cell]) -> type[DeploymentRun]:
+    return OfflineRun if isinstance(cells[0].settings.target, OfflineTarget) else DeploymentRun
 
 
 def _by_deployment(campaign: Campaign) -> dict[str, list[Cell]]:

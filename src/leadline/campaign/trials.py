@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from leadline.campaign.cell import CellRun
 from leadline.campaign.prompting import Way
 from leadline.campaign.request import Request, summarise
@@ -12,14 +14,20 @@ from leadline.records import Record
 from leadline.spec import Cell
 
 
+@dataclass(frozen=True)
 class TrialsRun(CellRun):
+    only: int | None = None
+    """This trial alone, where several deployments take turns."""
+
     async def measure(self, tokens: int) -> bool:
-        self._predict(tokens)
+        if self.only in (None, 1):
+            self._predict(tokens)
         with sampled(self.sender.served, self.sender.deployment, self.work.journal.path):
             return await self._run_trials(tokens)
 
     async def _run_trials(self, tokens: int) -> bool:
-        for trial in self.work.owed_trials(self.cell):
+        owed = self.work.owed_trials(self.cell)
+        for trial in owed if self.only is None else {self.only} & set(owed):
             record = await self._run_trial(trial, tokens)
             if failure := record.exchange.failure:
                 return await self.fail(failure, tokens)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from leadline.campaign.serving import Served
 from leadline.diagnose.explain import explain
 from leadline.diagnose.rule import Evidence
+from leadline.engines.engine import Engine
 from leadline.engines.statements import Words, differing_settings, read_words
 from leadline.errors import LeadlineError, PlanError
 from leadline.plan.local_memory import LocalPlan
@@ -22,6 +23,7 @@ from leadline.units import GIB, parse_tokens
 
 _FORECAST = "vllm"
 _WINDOWS = ("max_model_len", "ctx_size", "context_length")
+_POOL = "max_total_tokens"
 # Figures are printed with two decimals.
 _HALF_STEP = 0.005
 
@@ -43,10 +45,23 @@ async def hear(
     local_plan: LocalPlan | None = None,
 ) -> Served:
     """The same server, with all that it says of itself."""
-    engine = served.engine
-    lines = await asyncio.to_thread(_read_log, log) if served.target else []
+    lines = await asyncio.to_thread(read_log, log) if served.target else []
+    shown = await _shown_settings(served)
+    words = understand(served.engine, lines, shown, deployment, hardware, local_plan)
+    return replace(served, words=words)
+
+
+def understand(
+    engine: Engine,
+    lines: list[str],
+    shown: dict[str, str],
+    deployment: Deployment,
+    hardware: str | None = None,
+    local_plan: LocalPlan | None = None,
+) -> EngineWords:
+    """What an engine said in its log and shows of its settings, beside what the plan foretells."""
     said = read_words(lines, engine.statements, engine.resolved)
-    settings = {**said.settings, **await _shown_settings(served)}
+    settings = {**said.settings, **shown}
     said = Words(said.figures, said.quotes, settings)
     words = EngineWords(
         version=_version(deployment, said),
@@ -54,14 +69,14 @@ async def hear(
         quotes=dict(said.quotes),
         settings=settings,
         differing=differing_settings(_asked(deployment), settings),
-        comparisons=_compare_window(said, local_plan),
+        comparisons=(*_compare_window(said, local_plan), *_compare_pool(deployment, said)),
     )
     device = CPU if words.figures.get("device") == CPU else hardware
     memory = _memory(deployment, words, device)
     if deployment.engine_name == _FORECAST and device and memory and words.version:
         forecast = _forecast(deployment, words.version, device, memory)
         words = _with_forecast(words, forecast, memory.rounding) if forecast else words
-    return replace(served, words=words)
+    return words
 
 
 def find_unusable(words: EngineWords) -> Finding | None:
@@ -73,7 +88,7 @@ def find_unusable(words: EngineWords) -> Finding | None:
     return explain(Evidence(start_cause="unusable", log=(line,), remedy=words.remedy))
 
 
-def _read_log(log: Path) -> list[str]:
+def read_log(log: Path) -> list[str]:
     return log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
 
 
@@ -112,6 +127,25 @@ def _compare_window(said: Words, plan: LocalPlan | None) -> tuple[Comparison, ..
             engine=window,
             plan=plan.window_tokens // int(slots or 1),
             source="ctx_size / parallel",
+        ),
+    )
+
+
+def _compare_pool(deployment: Deployment, said: Words) -> tuple[Comparison, ...]:
+    """SGLang holds as many tokens as it is told to, in whole pages, unless memory holds fewer."""
+    given, found = deployment.settings.get(_POOL), said.figures.get("kv_tokens")
+    page = deployment.settings.get("page_size", 1)
+    numbers = (given, found, page)
+    if not all(isinstance(each, int) for each in numbers):
+        return ()
+    tokens, pages = int(str(given)), int(str(page))
+    return (
+        Comparison(
+            name="KV cache size",
+            unit="tokens",
+            engine=float(str(found)),
+            plan=tokens // pages * pages,
+            source=_POOL if pages == 1 else f"{_POOL} in whole pages of {pages}",
         ),
     )
 

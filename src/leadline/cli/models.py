@@ -36,16 +36,17 @@ def models() -> None:
     "--tokenizer",
     default="smollm2",
     show_default=True,
-    help="smollm2, or a model folder to take the tokenizer from.",
+    help="smollm2, bytes (a token for each byte), or a model folder to take it from.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @json_option
 def make_tiny(out: Path, as_json: bool, **options: Any) -> int:
     """Write a small random model: config.json, model.safetensors and a real tokenizer.
 
-    It answers nonsense, and loads, prefills and fills the KV cache as a large model of its shape
-    does, at any window. Equal options give equal bytes. gqa: Llama, full attention; swa: Mistral,
-    a sliding window in every layer; llama4: chunks in three layers of four; qwen3: normed heads.
+    It answers in words that mean nothing, and loads, prefills and fills the KV cache as a large
+    model of its shape does, at any window. Equal options give equal bytes. gqa: Llama, full
+    attention; swa: Mistral, a sliding window in every layer; llama4: chunks in three layers of
+    four; qwen3: normed heads.
     An OUT that ends in .gguf is written as a GGUF with the same numbers (gqa only).
     """
     if out.suffix == ".gguf":
@@ -70,8 +71,12 @@ def unpack(source: str, out: Path, as_json: bool) -> int:
 
     SOURCE is a model of the catalog or a GGUF file of the Llama architecture. The weights are
     those of the GGUF, which is quantised; the tokenizer gives the ids that llama.cpp gives.
+    An OUT that ends in .gguf is one file of the same bf16 numbers for llama.cpp.
     """
-    from leadline.models.unpack import unpack as write
+    if out.suffix == ".gguf":
+        from leadline.models.unpack import unpack_gguf as write
+    else:
+        from leadline.models.unpack import unpack as write
 
     _tell(write(source, out), as_json=as_json)
     return 0

@@ -44,11 +44,9 @@ class ProcessTarget:
         self, launch: Launch, log: Path, timeout_s: float, on_phase: OnPhase
     ) -> Endpoint:
         _refuse_occupied(launch)
-        self._process = await _spawn(launch)
-        self._log = ServerLog(launch, log, self._redact, on_phase)
-        self._pump = asyncio.create_task(self._copy_log(self._log))
+        process = await self._begin(launch, log, on_phase)
         await self._wait_ready(launch, timeout_s)
-        pids = _pids(self._process.pid, _family(self._process.pid))
+        pids = _pids(process.pid, _family(process.pid))
         self._segments |= mapped_segments(pids)
         return Endpoint(url=launch.base_url, model=launch.served_model)
 
@@ -94,12 +92,24 @@ class ProcessTarget:
             await asyncio.wait({self._pump})
         self._stopped = True
 
+    async def _begin(
+        self, launch: Launch, log: Path, on_phase: OnPhase
+    ) -> asyncio.subprocess.Process:
+        self._process = await _spawn(launch)
+        self._log = ServerLog(launch, log, self._redact, on_phase)
+        self._pump = asyncio.create_task(self._copy_log(self._log))
+        return self._process
+
     async def _copy_log(self, log: ServerLog) -> None:
         assert self._process  # noqa: S101
         assert self._process.stdout  # noqa: S101
         with closing(log):
             async for line in _read_lines(self._process.stdout):
                 log.take(line)
+                self._heed(line)
+
+    def _heed(self, line: bytes) -> None:
+        """For those who read more than a log from what it prints."""
 
     async def _wait_ready(self, launch: Launch, timeout_s: float) -> None:
         try:

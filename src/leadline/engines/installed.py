@@ -97,6 +97,22 @@ def find_program(pin: str) -> str | None:
     )
 
 
+def find_python(pin: str) -> str:
+    """The Python that has the engine: beside the program of ``find_program``, or of the one on
+    PATH. ``DeployError`` where neither is there.
+    """
+    engine = pin.partition("==")[0]
+    program = find_program(pin) or shutil.which(_ON_PATH.get(engine, "vllm"))
+    python = Path(program).parent / "python" if program else None
+    if python is None or not python.exists():
+        raise DeployError(
+            f"no Python that has {pin} is found",
+            where=program or "PATH",
+            cure="activate the engine's environment, or give target.executable",
+        )
+    return str(python)
+
+
 def local_device() -> Literal["cuda", "cpu"]:
     """What this machine can run engines on, by the presence of NVIDIA's driver."""
     return "cuda" if Path("/dev/nvidiactl").exists() else "cpu"

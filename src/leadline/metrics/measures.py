@@ -43,7 +43,7 @@ class Measures(BaseModel):
 def measure(exchange: Exchange) -> Measures:
     """All measures of one exchange; a failed one keeps what its ticks still show."""
     start_ns = exchange.clock.start_ns
-    events = _output_events(exchange)
+    events = _output_events(exchange) if exchange.streamed else []
     usage = exchange.usage or {}
     prompt_tokens = _count(usage.get("prompt_tokens"))
     completion_tokens = _count(usage.get("completion_tokens"))

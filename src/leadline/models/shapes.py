@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from leadline.errors import SpecError
 from leadline.spec import Frozen
 
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+
 
 class Size(Frozen):
     """The numbers that a shape is filled in with. Token counts are exact."""
@@ -68,7 +70,7 @@ def _shared_config(size: Size) -> dict[str, Any]:
         "rope_theta": 500000.0,
         "rms_norm_eps": 1e-5,
         "hidden_act": "silu",
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": False,
         "attention_bias": False,
         "attention_dropout": 0.0,
         "torch_dtype": "bfloat16",
@@ -113,7 +115,6 @@ def _llama4_config(size: Size) -> dict[str, Any]:
         "architectures": ["Llama4ForCausalLM"],
         "model_type": "llama4_text",
         **_shared_config(size),
-        "tie_word_embeddings": False,
         "intermediate_size_mlp": size.intermediate,
         "rope_scaling": None,
         "attention_chunk_size": size.local_window,
@@ -136,8 +137,7 @@ def _llama4_config(size: Size) -> dict[str, Any]:
 
 
 def _llama_tensors(size: Size) -> Iterator[Tensor]:
-    yield Tensor("model.embed_tokens.weight", (size.vocabulary, size.hidden))
-    yield Tensor("model.norm.weight", (size.hidden,), is_norm=True)
+    yield from _ends(size)
     for layer in range(size.layers):
         prefix = f"model.layers.{layer}."
         yield from _attention(size, prefix)
@@ -153,9 +153,7 @@ def _qwen3_tensors(size: Size) -> Iterator[Tensor]:
 
 
 def _llama4_tensors(size: Size) -> Iterator[Tensor]:
-    yield Tensor("model.embed_tokens.weight", (size.vocabulary, size.hidden))
-    yield Tensor("lm_head.weight", (size.vocabulary, size.hidden))
-    yield Tensor("model.norm.weight", (size.hidden,), is_norm=True)
+    yield from _ends(size)
     for layer in range(size.layers):
         prefix = f"model.layers.{layer}."
         yield from _attention(size, prefix)
@@ -164,6 +162,13 @@ def _llama4_tensors(size: Size) -> Iterator[Tensor]:
             yield from _experts(size, feed)
             feed += "shared_expert."
         yield from _feed_forward(size, feed)
+
+
+def _ends(size: Size) -> Iterator[Tensor]:
+    """What comes before the first layer and after the last."""
+    yield Tensor(EMBEDDING, (size.vocabulary, size.hidden))
+    yield Tensor(HEAD, (size.vocabulary, size.hidden))
+    yield Tensor("model.norm.weight", (size.hidden,), is_norm=True)
 
 
 def _attention(size: Size, prefix: str) -> Iterator[Tensor]:

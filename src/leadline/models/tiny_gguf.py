@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from leadline.catalog.assets import asset_names, asset_path
 from leadline.errors import SpecError
+from leadline.models.readable import draw_model, find_words
 from leadline.models.shapes import SHAPES, Size, Tensor, check_size
 from leadline.models.tokenizer_files import read_gguf_fields, special_ids
 from leadline.models.unpack import gguf_name, permute
-from leadline.models.weights import draw, to_bf16
+from leadline.models.weights import to_bf16
 
 _SHAPE = "gqa"
 
@@ -54,8 +55,10 @@ def _write(file: Path, size: Size, fields: Mapping[str, Any], seed: int) -> None
     writer = GGUFWriter(file, "llama")
     _add_sizes(writer, size)
     _add_tokenizer(writer, fields)
-    for tensor in SHAPES[_SHAPE].tensors(size):
-        writer.add_tensor(gguf_name(tensor.name), _values(tensor, size, seed))
+    tokens = fields["tokenizer.ggml.tokens"]
+    words = find_words({token: number for number, token in enumerate(tokens)})
+    for tensor, values in draw_model(SHAPES[_SHAPE].tensors(size), seed, words):
+        writer.add_tensor(gguf_name(tensor.name), _values(tensor, values, size))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -94,8 +97,8 @@ def _add_tokenizer(writer: GGUFWriter, fields: Mapping[str, Any]) -> None:
         writer.add_chat_template(template)
 
 
-def _values(tensor: Tensor, size: Size, seed: int) -> NDArray[np.float32]:
+def _values(tensor: Tensor, drawn: NDArray[np.float32], size: Size) -> NDArray[np.float32]:
     """The folder's bf16 numbers, as float32: llama.cpp computes with these on any CPU."""
-    rounded = (to_bf16(draw(tensor, seed)).astype(np.uint32) << np.uint32(16)).view(np.float32)
+    rounded = (to_bf16(drawn).astype(np.uint32) << np.uint32(16)).view(np.float32)
     heads = {"q_proj": size.heads, "k_proj": size.kv_heads}.get(tensor.name.split(".")[-2])
     return permute(rounded, heads) if heads else rounded

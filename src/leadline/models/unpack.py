@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf import GGUFReader, dequantize
+from gguf import (
+    GGMLQuantizationType,
+    GGUFReader,
+    GGUFWriter,
+    LlamaFileType,
+    dequantize,
+    quantize,
+)
 from numpy.typing import NDArray
 
 from leadline.catalog.assets import asset_names, asset_path
@@ -34,6 +41,7 @@ _LAYER_NAMES = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+_REPLACED = ("general.architecture", "general.file_type", "general.quantization_version")
 _LAYER = re.compile(r"blk\.(?P<layer>\d+)\.(?P<name>\w+)\.weight")
 
 
@@ -57,6 +65,36 @@ def unpack(source: str, out: Path) -> Path:
         write_config(folder, config)
         write_tokenizer(fields, folder, config["max_position_embeddings"])
         save_weights(weights, folder / "model.safetensors")
+    return out
+
+
+def unpack_gguf(source: str, out: Path) -> Path:
+    """The same numbers as ``unpack`` writes, as one GGUF of bf16 for llama.cpp; norms are float32,
+    as llama.cpp wants them.
+    """
+    path = asset_path("models", source) if source in asset_names("models") else Path(source)
+    reader = _open(path)
+    if out.exists():
+        raise SpecError("it is there already", where=str(out), cure="remove it, or name another")
+    partial = out.with_name(f".{out.name}.new")
+    writer = GGUFWriter(partial, str(reader.fields["general.architecture"].contents()))
+    for name, field in reader.fields.items():
+        if not name.startswith("GGUF.") and name not in _REPLACED:
+            kind, *inner = field.types
+            writer.add_key_value(name, field.contents(), kind, inner[-1] if inner else None)
+    writer.add_file_type(LlamaFileType.MOSTLY_BF16)
+    for tensor in reader.tensors:
+        values = dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+        if values.ndim == 1:
+            writer.add_tensor(tensor.name, values)
+        else:
+            kept = quantize(values, GGMLQuantizationType.BF16)
+            writer.add_tensor(tensor.name, kept, raw_dtype=GGMLQuantizationType.BF16)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    partial.rename(out)
     return out
 
 

@@ -88,7 +88,7 @@ def _shell(service: Service, header: str, _: str) -> Named:
 
 def _python(service: Service, header: str, _: str) -> Named:
     file = f"load_{_module(service)}.py"
-    yield file, scripts.write_offline(service, file, header)
+    yield file, scripts.write_offline(service, header)
 
 
 def _client(service: Service, header: str, _: str) -> Named:

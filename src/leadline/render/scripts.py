@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from math import ceil
 from typing import Any
@@ -23,6 +23,7 @@ from leadline.units import parse_tokens, show_seconds
 HOST_PORT = 8000
 _OFFLINE = ("vllm", "neuron")
 _LADDER_STEPS = 4
+_ONE_PROCESS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
 
 
 def write_docker(service: Service, file: str, header: str, env_file: str) -> str:
@@ -58,30 +59,60 @@ def write_deploy(service: Service, file: str, header: str, **names: str) -> str:
     )
 
 
-def write_offline(service: Service, file: str, header: str) -> str:
+def write_offline(service: Service, header: str) -> str:
     """An ``LLM(...)`` script. ``SpecError`` for an engine that has no such class."""
-    if service.engine not in _OFFLINE:
+    longest, release = service.input_tokens, vllm_release(service.engine, service.version)
+    place = f"Runs where `pip install vllm=={release}` was run."
+    if service.engine == "neuron":
+        venv = "aws_neuronx_venv_pytorch_inference_vllm_" + "_".join(release.split(".")[:2])
+        place = f"Runs in /opt/{venv} of the Neuron image."
+    return write_load(
+        service.engine,
+        service.model,
+        service.settings,
+        service.own_env,
+        header=f"{header}\n\n{place}",
+        release=release,
+        ladder=sorted({max(1, longest >> step) for step in range(_LADDER_STEPS)}),
+        batch=service.settings.get("max_num_seqs", 1) if service.engine == "neuron" else 1,
+        output_tokens=service.output_tokens,
+    )
+
+
+def write_load(
+    engine: str,
+    model: str,
+    settings: Mapping[str, Any],
+    env: Mapping[str, str],
+    *,
+    header: str,
+    release: str,
+    ladder: Sequence[int],
+    batch: int,
+    output_tokens: int,
+) -> str:
+    """The same script for a deployment of which no plan is needed.
+
+    ``release`` is vLLM's, empty where it is not known.
+    """
+    if engine not in _OFFLINE:
         raise SpecError(
-            f"{service.engine} has no offline script",
+            f"{engine} has no offline script",
             where="--as python",
             cure=f"it is written for {' and '.join(_OFFLINE)}",
         )
-    header += f"\n\nRuns where `pip install vllm=={release_of(service)}` was run."
-    if service.engine == "neuron":
-        release = "_".join(release_of(service).split(".")[:2])
-        venv = f"/opt/aws_neuronx_venv_pytorch_inference_vllm_{release}"
-        header = f"{header.rpartition(chr(10))[0]}\nRuns in {venv} of the Neuron image."
-    longest = service.input_tokens
-    ladder = sorted({max(1, longest >> step) for step in range(_LADDER_STEPS)})
-    return _render(
-        "offline.py",
-        service,
-        header,
-        file=file,
-        env={**_local_launch(service).env, "VLLM_ENABLE_V1_MULTIPROCESSING": "0"},
-        arguments=_show_arguments(_exact(service)),
-        ladder=ladder,
-        batch=service.settings.get("max_num_seqs", 1) if service.engine == "neuron" else 1,
+    return (
+        _templates()
+        .get_template("offline.py.j2")
+        .render(
+            header=comment(header),
+            model=model,
+            env={**_launch(engine, model, settings, env).env, **_ONE_PROCESS},
+            arguments=_show_arguments(_exact(engine, settings, release)),
+            ladder=list(ladder),
+            batch=batch,
+            output_tokens=output_tokens,
+        )
     )
 
 
@@ -89,30 +120,27 @@ def write_client(service: Service, file: str, header: str) -> str:
     return _render("client.py", service, header, file=file, timeout=ceil(service.request_s))
 
 
-def _exact(service: Service) -> dict[str, Any]:
+def _exact(engine: str, settings: Mapping[str, Any], release: str) -> dict[str, Any]:
     """What ``LLM(...)`` takes: no option of the server alone, the window as a number."""
-    window = load_engine(service.engine).window_setting
+    window = load_engine(engine).window_setting
     return {
         name: parse_tokens(value) if name == window and isinstance(value, str) else value
-        for name, value in service.settings.items()
-        if not _is_of_the_server(service, name)
+        for name, value in settings.items()
+        if not _is_of_the_server(release, name)
     }
 
 
-def _is_of_the_server(service: Service, name: str) -> bool:
+def _is_of_the_server(release: str, name: str) -> bool:
     """Where the release is known: an option of ``vllm serve`` that no engine argument is."""
     facts = load_facts("vllm")
-    release = release_of(service)
     if release not in facts.versions:
         return False
     return name not in facts.names("python", release) and name in facts.names("cli", release)
 
 
-def release_of(service: Service) -> str:
-    """VLLM's, also where the engine's version is that of the Neuron plugin."""
-    if service.engine != "neuron":
-        return service.version
-    return find_neuron_release(service.version).vllm
+def vllm_release(engine: str, version: str) -> str:
+    """VLLM's, also where the engine's version is that of the Neuron plugin; empty if not known."""
+    return find_neuron_release(version).vllm if engine == "neuron" and version else version
 
 
 def _show_arguments(settings: Mapping[str, Any]) -> str:
@@ -121,14 +149,18 @@ def _show_arguments(settings: Mapping[str, Any]) -> str:
 
 
 def _local_launch(service: Service) -> Any:
-    launch = load_engine(service.engine).launch
+    return _launch(service.engine, service.model, service.settings, service.own_env)
+
+
+def _launch(engine: str, model: str, settings: Mapping[str, Any], env: Mapping[str, str]) -> Any:
+    launch = load_engine(engine).launch
     if launch is None:
         raise SpecError(
-            f"Leadline does not know how to start {service.engine}",
+            f"Leadline does not know how to start {engine}",
             where="deployments",
             cure="render it for docker",
         )
-    return launch(LaunchRequest(service.model, PORT, service.settings, service.own_env))
+    return launch(LaunchRequest(model, PORT, settings, env))
 
 
 def _quote_env(word: str, env_file: str) -> str:

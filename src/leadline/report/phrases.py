@@ -89,6 +89,12 @@ def word_length(cell: CellVerdict) -> str:
     return show_tokens(cell.input_tokens) if cell.input_tokens else "max"
 
 
+def word_batch(cell: CellVerdict) -> str:
+    """Prompts at once, of a row without a server."""
+    answers = [trial.record.exchange.server or {} for trial in cell.trials]
+    return str(answers[-1].get("batch", NOTHING)) if answers else NOTHING
+
+
 def word_status(cell: CellVerdict) -> str:
     return f"{cell.status} ({cell.cause})" if cell.cause else cell.status
 

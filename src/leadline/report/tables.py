@@ -10,7 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from leadline.prove.structural import TRIAL_PROOFS
+from leadline.report.comparison_table import render_comparison
 from leadline.report.load_table import render_loads
+from leadline.report.offline_table import render_rows
 from leadline.report.phrases import (
     NOTHING,
     STATUS_STYLES,
@@ -33,11 +35,15 @@ def print_verdict(console: Console, verdict: RunVerdict) -> None:
     for item in verdict.deployments:
         cells = [cell for cell in verdict.cells if cell.deployment == item.key]
         singles = [cell for cell in cells if not cell.is_load]
-        tables = [_cells_table(singles)] if singles else []
+        tables = [_cells_table(singles)] if singles and not item.is_offline else []
         loads = [render_loads(cell) for cell in cells if cell.is_load]
         console.print(_headline(item), *tables, *loads, *_results(item), sep="\n")
+    if any(item.is_offline for item in verdict.deployments):
+        console.print(render_rows(verdict))
     if any(not cell.is_load for cell in verdict.cells):
         console.print(f"\nproofs: {', '.join(TRIAL_PROOFS)}; times: median [lowest, highest]")
+    if verdict.comparisons:
+        console.print(render_comparison(verdict.comparisons))
     console.print(
         Group(
             *_finding_blocks(verdict),

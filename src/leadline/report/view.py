@@ -8,7 +8,10 @@ from typing import Any
 from leadline.journal import Run
 from leadline.prove.structural import TRIAL_PROOFS
 from leadline.report import phrases
+from leadline.report.comparison_table import CAPTION, COLUMNS, word_ratio
 from leadline.report.load_table import word_load, word_sweep
+from leadline.report.offline_table import COLUMNS as OFFLINE_COLUMNS
+from leadline.report.offline_table import word_rows
 from leadline.units import show_bytes, show_seconds, show_tokens
 from leadline.verdict import CellVerdict, DeploymentVerdict, RunVerdict, Trial
 
@@ -28,6 +31,12 @@ def report_view(run: Run, verdict: RunVerdict) -> dict[str, Any]:
         "cells": [_cell(cell) for cell in verdict.cells],
         "trials": [_trial(cell, trial) for cell in verdict.cells for trial in cell.trials],
         "loads": [words for cell in verdict.cells for words in _loads(cell)],
+        "offline": {"columns": OFFLINE_COLUMNS, "rows": list(word_rows(verdict))},
+        "comparison": {
+            "columns": COLUMNS,
+            "caption": CAPTION,
+            "rows": [word_ratio(ratio) for ratio in verdict.comparisons],
+        },
         "findings": verdict.findings,
         "cautions": [*verdict.warnings, *_cautions(verdict)],
         "proof_meanings": phrases.PROOF_MEANINGS,

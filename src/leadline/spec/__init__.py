@@ -10,6 +10,7 @@ from leadline.spec.target import (
     DockerTarget,
     EndpointTarget,
     KubernetesTarget,
+    OfflineTarget,
     ProcessTarget,
     Target,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "Load",
     "Lognormal",
     "Name",
+    "OfflineTarget",
     "ProcessTarget",
     "PromptForm",
     "RateRange",

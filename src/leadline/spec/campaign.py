@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -59,6 +59,10 @@ class Campaign(Frozen):
     matrix: Mapping[str, Annotated[list[Any], Field(min_length=1)]] = {}
     """Any ``workload.FIELD``, ``settings.NAME`` or ``env.NAME`` to a list of values; every
     combination is a cell. ``include`` lists further single combinations."""
+    order: Literal["in_turn", "interleaved"] = "in_turn"
+    """``in_turn``: one deployment after the other. ``interleaved``: all are up at once, and take
+    turns trial by trial, so that none is measured in another hour than its rivals; the report then
+    compares them with the first."""
     workload: Workload = Workload()
     timeouts: Timeouts = Timeouts()
     gates: Gates = Gates()

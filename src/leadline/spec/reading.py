@@ -105,7 +105,7 @@ def _problem(problem: Any, path: list[Any]) -> str:
     if problem["type"] == "extra_forbidden":
         return f"unknown key{nearest(str(path[-1]), dict.fromkeys(_fields_at(path[:-1])))}"
     if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        return "not a target; write process, docker, kubernetes, or http://HOST:PORT"
+        return "not a target; write process, offline, docker, kubernetes, or http://HOST:PORT"
     text = str(problem["msg"]).removeprefix("Value error, ")
     given = problem.get("input")
     shown = f" (given: {given!r})" if isinstance(given, bool | int | float | str) else ""

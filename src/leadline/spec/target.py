@@ -28,6 +28,17 @@ class ProcessTarget(Frozen):
     that ``leadline engines install`` made for the deployment's engine, else the one on PATH."""
 
 
+class OfflineTarget(Frozen):
+    """No server: a script loads the model with ``LLM(...)`` and generates once for each trial."""
+
+    kind: Literal["offline"] = "offline"
+    executable: str | None = None
+    """The Python that has the engine. Default: that of the environment that ``leadline engines
+    install`` made, else the one beside the engine's program on PATH."""
+    batch: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Prompts at once. Default: the deployment's ``max_num_seqs``, else 1."""
+
+
 class DockerTarget(Frozen):
     """The engine in a container of a Docker engine. Planned, not yet started by Leadline."""
 
@@ -60,7 +71,7 @@ def _target(value: object) -> object:
     return {"kind": "endpoint", "url": value} if "://" in value else {"kind": value}
 
 
-TARGET_KINDS = ("process", "docker", "kubernetes", "endpoint")
+TARGET_KINDS = ("process", "offline", "docker", "kubernetes", "endpoint")
 
 
 def _target_kind(value: Any) -> str:
@@ -69,6 +80,7 @@ def _target_kind(value: Any) -> str:
 
 Target = Annotated[
     Annotated[ProcessTarget, Tag("process")]
+    | Annotated[OfflineTarget, Tag("offline")]
     | Annotated[DockerTarget, Tag("docker")]
     | Annotated[KubernetesTarget, Tag("kubernetes")]
     | Annotated[EndpointTarget, Tag("endpoint")],

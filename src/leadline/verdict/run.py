@@ -9,7 +9,8 @@ from leadline.journal import Run
 from leadline.prove.recall import EFFECTIVE_RECALL
 from leadline.prove.structural import Proof, prove_edge, prove_over_limit
 from leadline.records import EngineWords
-from leadline.spec import parse_campaign
+from leadline.spec import Deployment, parse_campaign
+from leadline.verdict.comparison import compare_cells
 from leadline.verdict.facts import Facts
 from leadline.verdict.loads import judge_load_cell
 from leadline.verdict.schema import CellVerdict, DeploymentVerdict, RunVerdict
@@ -25,7 +26,7 @@ def judge_run(run: Run) -> RunVerdict:
         (judge_load_cell if cell.is_load else judge_trials)(cell, campaign, facts)
         for cell in campaign.cells()
     )
-    deployments = dict.fromkeys(cell.deployment for cell in campaign.cells())
+    deployments = {cell.deployment: cell.settings for cell in campaign.cells()}
     return RunVerdict(
         run_id=run.facts["id"],
         campaign=campaign.name,
@@ -33,13 +34,18 @@ def judge_run(run: Run) -> RunVerdict:
         finished=bool(facts.named("run_finished")),
         seed=run.facts.get("seed"),
         cells=cells,
-        deployments=tuple(_judge_deployment(key, cells, facts) for key in deployments),
+        deployments=tuple(
+            _judge_deployment(key, item, cells, facts) for key, item in deployments.items()
+        ),
         findings=tuple(facts.findings),
         warnings=tuple(facts.warnings()),
+        comparisons=compare_cells(campaign, cells),
     )
 
 
-def _judge_deployment(key: str, cells: tuple[CellVerdict, ...], facts: Facts) -> DeploymentVerdict:
+def _judge_deployment(
+    key: str, deployment: Deployment, cells: tuple[CellVerdict, ...], facts: Facts
+) -> DeploymentVerdict:
     own = [cell for cell in cells if cell.deployment == key and not cell.is_load]
     ready = facts.last("deployment_ready", deployment=key)
     words = facts.last("engine_words", deployment=key)
@@ -56,6 +62,7 @@ def _judge_deployment(key: str, cells: tuple[CellVerdict, ...], facts: Facts) ->
             [cell for cell in own if cell.recall],
             lambda cell: cell.recall is not None and cell.recall.share >= EFFECTIVE_RECALL,
         ),
+        is_offline=deployment.target.kind == "offline",
         lengths_tested=bool(own),
         words=EngineWords.model_validate(words) if words else None,
         recall_tested=any(cell.recall for cell in own),

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from leadline.metrics.intervals import Summary
+from leadline.metrics.intervals import Estimate, Summary
 from leadline.metrics.load_verdict import LoadVerdict
 from leadline.metrics.measures import Measures
 from leadline.metrics.sampling import ServerSummary
@@ -17,6 +17,7 @@ from leadline.prove.structural import Proof
 from leadline.records import EngineWords, Finding, Record
 
 Status = Literal["pass", "fail", "infeasible", "inconclusive", "skipped"]
+Measure = Literal["ttft_s", "tpot_s", "e2e_s"]
 Conclusion = tuple[Status, str, str]
 """(status, cause, reason)."""
 
@@ -114,6 +115,8 @@ class DeploymentVerdict(_Result):
     """Longest prompt up to which the model's recall stays at 85.6 % or above (RULER)."""
     words: EngineWords | None = None
     """What the engine said of itself at its last start, beside what was asked and foretold."""
+    is_offline: bool = False
+    """A script loaded it; ``start_s`` is the time to load and compile."""
     lengths_tested: bool
     """Any length was tried alone; loads prove none."""
     recall_tested: bool
@@ -122,6 +125,22 @@ class DeploymentVerdict(_Result):
     @property
     def started(self) -> bool:
         return self.starts > 0
+
+
+class Ratio(_Result):
+    """``deployment`` divided by ``baseline``: below 1 it is faster."""
+
+    workload: str
+    baseline: str
+    deployment: str
+    measure: Measure
+    pairs: int = 0
+    ratio: Estimate | None = None
+    lowest: float | None = None
+    highest: float | None = None
+    """Of the single pairs."""
+    refused: str = ""
+    """Why the two are not comparable."""
 
 
 class RunVerdict(_Result):
@@ -134,6 +153,7 @@ class RunVerdict(_Result):
     deployments: tuple[DeploymentVerdict, ...]
     findings: tuple[Finding, ...]
     warnings: tuple[str, ...]
+    comparisons: tuple[Ratio, ...] = ()
 
     @property
     def exit_code(self) -> int:
