@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from contextlib import closing
 from pathlib import Path
 
 import docker
@@ -62,7 +63,8 @@ def mounts() -> list[str]:
 
 def _answers() -> bool:
     try:
-        return bool(docker.DockerClient(base_url=SOCKET).ping())
+        with closing(docker.DockerClient(base_url=SOCKET, version="1.41")) as client:
+            return bool(client.ping())
     except DockerException:
         return False
 

@@ -170,7 +170,7 @@ def describe_service(
         phases=launch.phases,
         host_bytes=host_bytes,
         caches=_caches(plan, facts),
-        volumes=own_volumes(deployment, own),
+        volumes=own_volumes(own, deployment.model or ""),
         start=estimate_start(plan),
         input_tokens=plan.limits.input_tokens,
         output_tokens=output_tokens,
@@ -192,12 +192,10 @@ def give_devices(planned: Devices, target: DockerTarget) -> Devices:
     return replace(planned, kind=kind if target.devices else "none", per_node=target.devices)
 
 
-def own_volumes(
-    deployment: Deployment, target: DockerTarget, model: str | None = None
-) -> tuple[Volume, ...]:
+def own_volumes(target: DockerTarget, model: str) -> tuple[Volume, ...]:
     """Those asked for, and a model of this machine unless it lies in one of them."""
     asked = [_volume(text) for text in target.volumes]
-    path = Path(model or deployment.model or "")
+    path = Path(model)
     within = any(path.is_relative_to(volume.path) for volume in asked)
     if path.is_absolute() and path.exists() and not within:
         asked.append(Volume(str(path), str(path), read_only=True))

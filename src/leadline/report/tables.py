@@ -14,6 +14,7 @@ from leadline.report.load_table import render_loads
 from leadline.report.phrases import (
     NOTHING,
     STATUS_STYLES,
+    cost_sentences,
     proof_outcomes,
     word_engine,
     word_length,
@@ -38,6 +39,9 @@ def print_verdict(console: Console, verdict: RunVerdict) -> None:
         console.print(_headline(item), *tables, *loads, *_results(item), sep="\n")
     if any(not cell.is_load for cell in verdict.cells):
         console.print(f"\nproofs: {', '.join(TRIAL_PROOFS)}; times: median [lowest, highest]")
+    for cost in verdict.target_costs:
+        head, *lines = cost_sentences(cost)
+        console.print(Text(f"\n{head}", style="bold"), *(f"  {line}" for line in lines), sep="\n")
     console.print(
         Group(
             *_finding_blocks(verdict),

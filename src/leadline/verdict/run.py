@@ -13,6 +13,7 @@ from leadline.spec import parse_campaign
 from leadline.verdict.facts import Facts
 from leadline.verdict.loads import judge_load_cell
 from leadline.verdict.schema import CellVerdict, DeploymentVerdict, RunVerdict
+from leadline.verdict.targets import cost_targets
 from leadline.verdict.trials import judge_trials
 
 
@@ -25,7 +26,8 @@ def judge_run(run: Run) -> RunVerdict:
         (judge_load_cell if cell.is_load else judge_trials)(cell, campaign, facts)
         for cell in campaign.cells()
     )
-    deployments = dict.fromkeys(cell.deployment for cell in campaign.cells())
+    keys = dict.fromkeys(cell.deployment for cell in campaign.cells())
+    deployments = tuple(_judge_deployment(key, cells, facts) for key in keys)
     return RunVerdict(
         run_id=run.facts["id"],
         campaign=campaign.name,
@@ -33,9 +35,10 @@ def judge_run(run: Run) -> RunVerdict:
         finished=bool(facts.named("run_finished")),
         seed=run.facts.get("seed"),
         cells=cells,
-        deployments=tuple(_judge_deployment(key, cells, facts) for key in deployments),
+        deployments=deployments,
         findings=tuple(facts.findings),
         warnings=tuple(facts.warnings()),
+        target_costs=tuple(cost_targets(campaign, deployments, cells)),
     )
 
 
@@ -57,6 +60,7 @@ def _judge_deployment(key: str, cells: tuple[CellVerdict, ...], facts: Facts) ->
             lambda cell: cell.recall is not None and cell.recall.share >= EFFECTIVE_RECALL,
         ),
         lengths_tested=bool(own),
+        image=ready.get("image"),
         words=EngineWords.model_validate(words) if words else None,
         recall_tested=any(cell.recall for cell in own),
     )

@@ -22,6 +22,8 @@ Conclusion = tuple[Status, str, str]
 INFRASTRUCTURE = frozenset(
     {
         "aborted", "bad_option", "crashed", "disconnected", "engine_missing",
+        "image_missing", "library_missing", "name_taken", "no_device", "no_gpu",
+        "program_missing", "restart_loop", "shm",
         "exceeds_trained_context",
         "hang", "invalid_parallelism", "malformed", "model_invalid", "model_missing", "oom",
         "port_in_use", "stalled", "start_failed", "start_timeout", "stream_error", "unknown",
@@ -108,6 +110,8 @@ class DeploymentVerdict(_Result):
     """Longest prompt up to which the model's recall stays at 85.6 % or above (RULER)."""
     words: EngineWords | None = None
     """What the engine said of itself at its last start, beside what was asked and foretold."""
+    image: str | None = None
+    """Digest of the image that it ran from."""
     lengths_tested: bool
     """Any length was tried alone; loads prove none."""
     recall_tested: bool
@@ -116,6 +120,27 @@ class DeploymentVerdict(_Result):
     @property
     def started(self) -> bool:
         return self.starts > 0
+
+
+class TtftCost(_Result):
+    """The same prompts on two targets."""
+
+    input_tokens: int | None
+    prompts: int
+    ttft_s: tuple[Spread, Spread]
+    difference_s: float
+    """Median over the prompts, the second target's less the first's."""
+    told_apart: bool
+    """Every time of one is above every time of the other, of three prompts or more."""
+
+
+class TargetCost(_Result):
+    """Two deployments that differ by their target alone."""
+
+    deployments: tuple[str, str]
+    targets: tuple[str, str]
+    start_s: tuple[float | None, float | None]
+    ttft: tuple[TtftCost, ...]
 
 
 class RunVerdict(_Result):
@@ -128,6 +153,7 @@ class RunVerdict(_Result):
     deployments: tuple[DeploymentVerdict, ...]
     findings: tuple[Finding, ...]
     warnings: tuple[str, ...]
+    target_costs: tuple[TargetCost, ...] = ()
 
     @property
     def exit_code(self) -> int:
