@@ -3,66 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import site
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import docker
 import pytest
-from tests.containers.daemon import IMAGE, mounts
-from tests.deploy.places import open_place
+from tests.containers.daemon import IMAGE
 from tests.end_to_end.conftest import Finish, Start, wait_for
-
-from leadline.deploy.containers import connect, find_ours
+from tests.end_to_end.containers import ENGINE, containers_of, in_docker
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
-ENGINE = {"engine": "llamacpp", "settings": {"ctx_size": 1024, "threads": 2}}
 WORKLOAD = {"input_tokens": 256, "output_tokens": 24, "repeats": 2, "limit_probes": False}
-
-
-@pytest.fixture
-def client() -> Iterator[docker.DockerClient]:
-    try:
-        open_place("docker")
-    except LookupError as missing:
-        pytest.skip(str(missing))
-    opened = connect()
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def name(client: docker.DockerClient) -> Iterator[str]:
-    """Of the campaign, and so of its containers; none may be left."""
-    chosen = f"e2e-{uuid4().hex[:8]}"
-    yield chosen
-    left = containers_of(client, chosen)
-    for container in left:
-        container.remove(force=True)
-    assert left == []
-
-
-def containers_of(client: docker.DockerClient, name: str) -> list[Any]:
-    return [found for found in find_ours(client) if str(found.name).startswith(name)]
-
-
-def in_docker(**changes: Any) -> dict[str, Any]:
-    """The embedded engine under this very Python, in an image that is mounts alone."""
-    packages = os.pathsep.join(site.getsitepackages())
-    target = {
-        "kind": "docker",
-        "image": IMAGE,
-        "executable": os.path.realpath(sys.executable),
-        "volumes": mounts(),
-        **changes,
-    }
-    return {**ENGINE, "env": {"PYTHONPATH": packages}, "target": target}
 
 
 def events(tmp_path: Path, kind: str) -> list[dict[str, Any]]:

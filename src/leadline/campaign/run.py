@@ -25,9 +25,9 @@ from leadline.load.server import open_session
 from leadline.plan.local_memory import PLAN_SCHEMA
 from leadline.prompts.corpus import Corpus, load_corpus
 from leadline.prompts.needles import answer_tokens
+from leadline.render.select import group_cells
 from leadline.spec import (
     Campaign,
-    Cell,
     Deployment,
     DockerTarget,
     EndpointTarget,
@@ -54,7 +54,7 @@ async def run_campaign(
             work.recall(Run(path))
             await _remove_leftovers(work)
             _begin(work, resumed=resumed)
-            for key, cells in _by_deployment(campaign).items():
+            for key, cells in group_cells(campaign).items():
                 await DeploymentRun(work, key, cells).run()
         journal.event("run_finished")
     finally:
@@ -68,7 +68,7 @@ Corpora = dict[str | tuple[str, ...], Corpus]
 def _check(campaign: Campaign) -> tuple[Corpora, dict[str, Contained]]:
     """Everything that can be known to be wrong before time is spent."""
     containers = {}
-    for key, cells in _by_deployment(campaign).items():
+    for key, cells in group_cells(campaign).items():
         deployment = cells[0].settings
         if isinstance(deployment.target, EndpointTarget):
             require_endpoint(deployment, deployment.target)
@@ -149,10 +149,3 @@ def _environment(work: Work, deployments: dict[str, Deployment]) -> dict[str, An
         for name, corpus in work.corpora.items()
     }
     return {**describe_environment(), "models": models, "corpora": corpora}
-
-
-def _by_deployment(campaign: Campaign) -> dict[str, list[Cell]]:
-    groups: dict[str, list[Cell]] = {}
-    for cell in campaign.cells():
-        groups.setdefault(cell.deployment, []).append(cell)
-    return groups

@@ -10,12 +10,14 @@ import click
 from leadline import __version__
 from leadline.cli.auditing import audit
 from leadline.cli.bench import bench
+from leadline.cli.doctor import doctor
 from leadline.cli.engines import engines
 from leadline.cli.models import models
 from leadline.cli.planning import plan
 from leadline.cli.prompting import prompt
 from leadline.cli.qualify import prove, quickstart, report, run, runs
 from leadline.cli.rendering import render
+from leadline.cli.standing import down, logs, status, up
 from leadline.errors import LeadlineError
 
 WRONG_USE = 3
@@ -68,6 +70,11 @@ _VERBS = (
     quickstart,
     plan,
     render,
+    doctor,
+    up,
+    status,
+    logs,
+    down,
     prompt,
     run,
     prove,

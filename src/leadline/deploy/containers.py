@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,9 @@ def connect() -> DockerClient:
         ) from error
 
 
-def container_options(launch: Launch, owner: str = "") -> dict[str, Any]:
+def container_options(
+    launch: Launch, owner: str = "", labels: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """The same container as ``run_arguments`` describes, for the SDK; it does not restart."""
     from docker.types import DeviceRequest, LogConfig, Ulimit
 
@@ -62,7 +65,12 @@ def container_options(launch: Launch, owner: str = "") -> dict[str, Any]:
         "entrypoint": list(container.entrypoint),
         "command": list(launch.arguments),
         "name": container.name,
-        "labels": {LABEL: container.name, OWNER: owner, _STOP_S: str(container.stop_s)},
+        "labels": {
+            **(labels or {}),
+            LABEL: container.name,
+            OWNER: owner,
+            _STOP_S: str(container.stop_s),
+        },
         "environment": {**_secrets(container), **launch.env},
         "ports": {f"{container.port}/tcp": ("127.0.0.1", launch.port)},
         "init": True,
@@ -113,6 +121,31 @@ def find_ours(client: DockerClient, owner: str | None = None) -> list[Container]
         all=True, filters={"label": [LABEL, label]}, ignore_removed=True
     )
     return found
+
+
+def label_volumes(client: DockerClient, launch: Launch) -> None:
+    """Volumes that are made for us are marked as ours; one that is there stays as it is."""
+    for volume in require_container(launch).volumes:
+        if not volume.source.startswith("/"):
+            client.volumes.create(volume.source, labels={LABEL: volume.source})
+
+
+def remove_volumes(client: DockerClient, names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """(removed, left): left is what is not ours, or what another container uses."""
+    from docker.errors import APIError
+
+    removed: list[str] = []
+    left: list[str] = []
+    for name in names:
+        try:
+            volume = client.volumes.get(name)
+            ours = LABEL in (volume.attrs.get("Labels") or {})
+            if ours:
+                volume.remove()
+        except APIError:
+            ours = False
+        (removed if ours else left).append(name)
+    return removed, left
 
 
 def remove_owned(owner: str) -> list[str]:

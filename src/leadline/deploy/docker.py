@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from leadline.deploy.images import require_image
 from leadline.deploy.log import LINE_BYTES, Redact, ServerLog
 from leadline.deploy.refusals import SIGN, explain_refusal
 from leadline.deploy.target import OnPhase, StartError
+from leadline.errors import DeployError
 from leadline.launch import Endpoint, Launch
 from leadline.render.docker import require_container
 
@@ -35,31 +36,84 @@ _NO_MEMORY = f"{SIGN}OOMKilled: the container went over its memory limit"
 class DockerTarget:
     """Runs one server; see ``Target`` for the contract."""
 
-    def __init__(self, redact: Redact = str, owner: str = "") -> None:
+    def __init__(
+        self, redact: Redact = str, owner: str = "", labels: Mapping[str, str] | None = None
+    ) -> None:
         self._redact = redact
         self._owner = owner
+        self._labels = labels
         self._client: DockerClient | None = None
         self._container: Container | None = None
         self._log: ServerLog | None = None
         self._pump: threading.Thread | None = None
         self._state: dict[str, Any] = {}
+        self._given_up = False
         self.image: str | None = None
         """The digest of what runs, or the id of an image that was built here."""
 
     async def start(
         self, launch: Launch, log: Path, timeout_s: float, on_phase: OnPhase
     ) -> Endpoint:
+        client, show = await self._open(launch, log, on_phase)
+        await self._finish(lambda: self._create(client, launch, show))
+        await self._finish(lambda: self._run(launch))
+        return await self._attend(launch, timeout_s)
+
+    async def adopt(
+        self, launch: Launch, log: Path, timeout_s: float, on_phase: OnPhase
+    ) -> Endpoint:
+        """As ``start``, of a container that was started before."""
+        client, _ = await self._open(launch, log, on_phase)
+        name = require_container(launch).name
+        self._container = await asyncio.to_thread(client.containers.get, name)
+        return await self._attend(launch, timeout_s)
+
+    async def keep(self) -> None:
+        """Let go of a ready server: it stays, and the engine starts it again should it end."""
+        if self._container:
+            policy = {"Name": "unless-stopped"}
+            await asyncio.to_thread(self._container.update, restart_policy=policy)
+        await self.release()
+
+    async def release(self) -> None:
+        """Let go of a server that is not ours to end."""
+        self._container = None
+        if self._client:
+            self._client.close()
+
+    async def _finish(self, work: Callable[[], None]) -> None:
+        """In a thread. A cancellation waits for its end: what it made must be known to ``stop``."""
+        running = asyncio.ensure_future(asyncio.to_thread(work))
+        try:
+            await asyncio.shield(running)
+        except asyncio.CancelledError:
+            self._given_up = True
+            while not running.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait({running})
+            raise
+
+    async def _open(
+        self, launch: Launch, log: Path, on_phase: OnPhase
+    ) -> tuple[DockerClient, OnPhase]:
+        """The engine, and a way to show phases from any thread."""
         loop = asyncio.get_running_loop()
 
         def show(phase: str) -> None:
-            loop.call_soon_threadsafe(on_phase, phase)
+            if self._given_up:
+                raise DeployError("given up", where="start")  # ends a pull under way
+            with suppress(RuntimeError):  # the loop has ended: nobody watches
+                loop.call_soon_threadsafe(on_phase, phase)
 
         self._log = ServerLog(launch, log, self._redact, show)
-        client = await asyncio.to_thread(containers.connect)
-        self._client = client
-        await asyncio.to_thread(self._create, client, launch, show)
-        await asyncio.to_thread(self._run, launch)
-        self._pump = threading.Thread(target=self._copy_log, daemon=True)
+        self._client = await asyncio.to_thread(containers.connect)
+        return self._client, show
+
+    async def _attend(self, launch: Launch, timeout_s: float) -> Endpoint:
+        assert self._container  # noqa: S101
+        assert self._log  # noqa: S101
+        task = (self._container, self._log)
+        self._pump = threading.Thread(target=_copy_log, args=task, daemon=True)
         self._pump.start()
         await self._wait_ready(launch, timeout_s)
         return Endpoint(url=launch.base_url, model=launch.served_model)
@@ -99,7 +153,9 @@ class DockerTarget:
     def _create(self, client: DockerClient, launch: Launch, on_phase: OnPhase) -> None:
         container = require_container(launch)
         self.image = require_image(client, container.image, on_phase, container.pull)
-        options = containers.container_options(launch, self._owner)
+        if self._given_up:
+            return
+        options = containers.container_options(launch, self._owner, self._labels)
         self._container = containers.create(client, launch, options)
 
     def _run(self, launch: Launch) -> None:
@@ -110,13 +166,6 @@ class DockerTarget:
             self._container.start()
         except APIError as error:
             raise explain_refusal(error, launch) from error
-
-    def _copy_log(self) -> None:
-        assert self._container  # noqa: S101
-        assert self._log  # noqa: S101
-        with closing(self._log):
-            for line in _lines(self._container.logs(stream=True, follow=True)):
-                self._log.take(line)
 
     async def _wait_ready(self, launch: Launch, timeout_s: float) -> None:
         try:
@@ -151,6 +200,12 @@ class DockerTarget:
         )
 
 
+def _copy_log(container: Container, log: ServerLog) -> None:
+    with closing(log):
+        for line in split_lines(container.logs(stream=True, follow=True)):
+            log.take(line)
+
+
 def word_exit(state: dict[str, Any]) -> str | None:
     """How a container ended (``exit code 1``, ``killed by SIGKILL``), by ``docker inspect``."""
     if state.get("Status") != "exited":
@@ -161,7 +216,7 @@ def word_exit(state: dict[str, Any]) -> str | None:
     return f"killed by {signal.Signals(code - _BY_SIGNAL).name}"
 
 
-def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+def split_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """Whole lines; an endless one comes in pieces."""
     rest = b""
     for chunk in chunks:

@@ -56,10 +56,10 @@ async def deployed(
     try:
         yield await target.start(launch, log, timeout_s, on_phase)
     finally:
-        await _shielded_stop(target)
+        await stop_shielded(target)
 
 
-async def _shielded_stop(target: Target) -> None:
+async def stop_shielded(target: Target) -> None:
     """Finish stopping even if we are cancelled meanwhile."""
     stopping = asyncio.ensure_future(target.stop())
     try:

@@ -42,6 +42,12 @@ def describe_services(
     return services, refused
 
 
+def group_cells(campaign: Campaign) -> dict[str, list[Cell]]:
+    """The cells of each deployment variant."""
+    cells = campaign.cells()
+    return {key: list(own) for key, own in groupby(cells, key=lambda cell: cell.deployment)}
+
+
 def describe_variant(
     campaign: Campaign, key: str, cells: Sequence[Cell]
 ) -> tuple[Service, Refusal | None]:
@@ -71,9 +77,9 @@ def _variants(campaign: Campaign, names: Sequence[str]) -> Iterator[tuple[str, l
                 where="--deployment",
                 cure=f"known: {', '.join(sorted(known))}",
             )
-    for key, group in groupby(cells, key=lambda cell: cell.deployment):
+    for key, group in group_cells(campaign).items():
         if not names or key.split("/")[0] in names:
-            yield key, list(group)
+            yield key, group
 
 
 def _cure(found: Finding) -> str:
