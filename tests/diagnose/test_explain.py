@@ -51,7 +51,7 @@ SGLANG_NO_MEMORY = "RuntimeError: Not enough memory. Please try to increase --me
 SGLANG_SIGQUIT = "Received sigquit from a child process. It usually means the child failed."
 SGLANG_DEAD = "Rank 0 scheduler is dead. Please check if there are relevant logs."
 DOCKER_LIMIT = "Docker: OOMKilled: the container went over its memory limit"
-DOCKER_NO_ENGINE = "Docker: Error while fetching server API version: ('Connection aborted.', ...)"
+DOCKER_NO_ENGINE = "Docker: no engine answers: [Errno 2] No such file or directory"
 DOCKER_NO_IMAGE = (
     "Docker: the image vllm/vllm-openai:v0.0.0 cannot be pulled: manifest for "
     "vllm/vllm-openai:v0.0.0 not found: manifest unknown"
@@ -253,6 +253,7 @@ def test_no_rule_applies_to_the_failure_of_another(rule: Any) -> None:
     # Of the same failure a more general rule may say less: those stand behind in the order.
     more_general = {
         "DOCKER001": {"START005", "RUN001", "RUN007", "RUN008"},
+        "DOCKER002": {"DOCKER007"},
         "DOCKER005": {"DOCKER007"},
         "RUN001": {"RUN007", "RUN008"},
         "RUN002": {"RUN003", "RUN006", "RUN021"},

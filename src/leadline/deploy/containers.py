@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterable, Mapping
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
@@ -35,9 +36,10 @@ def connect() -> DockerClient:
 
     where = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
     try:
+        _knock(where)
         return docker.from_env()
-    except DockerException as error:  # it asks the engine for its version
-        if "Permission denied" in str(error):
+    except (DockerException, OSError) as error:  # the SDK asks the engine for its version
+        if isinstance(error, PermissionError) or "Permission denied" in str(error):
             raise refuse(
                 "this user may not talk to Docker",
                 str(error),
@@ -46,10 +48,17 @@ def connect() -> DockerClient:
             ) from error
         raise refuse(
             "no Docker engine answers",
-            str(error),
+            f"no engine answers: {error}",
             where=where,
             cure="start it (systemctl start docker), or set DOCKER_HOST to where it listens",
         ) from error
+
+
+def _knock(where: str) -> None:
+    """The SDK would leave its socket open where nobody answers."""
+    if where.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(where.removeprefix("unix://"))
 
 
 def container_options(

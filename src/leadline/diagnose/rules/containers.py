@@ -49,12 +49,12 @@ RULES = (
         title="No Docker engine answers, or this user may not talk to it",
         cause="unreachable",
         explanation="Nothing was started.",
-        check=_says("Error while fetching server API version|Permission denied"),
+        check=_says("no engine answers|Permission denied"),
         remedy=always(
             "start it (systemctl start docker), set DOCKER_HOST to where it listens, or add the "
             "user to the group docker and log in again"
         ),
-        source="docker SDK 7.2",
+        source="connect(2) to the engine's socket; docker SDK 7.2",
     ),
     Rule(
         code="DOCKER003",
