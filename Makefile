@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 ORACLE := $(VENV)/oracle
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart install test check unit end-to-end test-engines docs examples lock clean
+.PHONY: quickstart install test check unit end-to-end test-engines containers docker containers-down docs examples lock clean
 
 quickstart: $(VENV)/quickstart.stamp
 	@OMP_WAIT_POLICY=passive $(BIN)/leadline quickstart
@@ -15,7 +15,7 @@ quickstart: $(VENV)/quickstart.stamp
 install: $(VENV)/quickstart.stamp
 
 # All that CI runs, in the order of how fast it fails.
-test: $(VENV)/dev.stamp check unit end-to-end
+test: $(VENV)/dev.stamp check docker unit end-to-end
 
 check:
 	$(BIN)/ruff check src tests docs benchmarks
@@ -42,6 +42,17 @@ end-to-end:
 # vLLM and other engines that are installed on their own; what is not there is said and skipped.
 test-engines: $(VENV)/dev.stamp
 	$(BIN)/pytest tests/real_engines --durations 10 -rs
+
+# All tests on a real Docker engine; it stays for the next time, until `make containers-down`.
+containers: $(VENV)/dev.stamp docker
+	$(BIN)/pytest tests -m docker --durations 10 -rs
+
+# That engine, from Debian's packages; where it cannot be installed, that is said.
+docker:
+	@tests/containers/install.sh
+
+containers-down:
+	$(BIN)/python -m tests.containers.daemon
 
 docs: $(VENV)/dev.stamp
 	$(BIN)/python docs/make_reference.py

@@ -10,12 +10,13 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import signal
 import site
 import subprocess
 import sys
 import tarfile
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import docker
@@ -39,6 +40,14 @@ def start_daemon() -> str:
                 raise RuntimeError(f"dockerd did not start: {(STATE / 'dockerd.log').read_text()}")
             time.sleep(0.2)
     return SOCKET
+
+
+def stop_daemon() -> None:
+    """End the engine that ``start_daemon`` started, by its own pid file."""
+    pid = STATE / "dockerd.pid"
+    if pid.is_file():
+        with suppress(ProcessLookupError):
+            os.kill(int(pid.read_text()), signal.SIGTERM)
 
 
 def is_installed() -> bool:
@@ -127,3 +136,7 @@ def _entry(name: str, kind: bytes, mode: int = 0o755) -> tarfile.TarInfo:
     entry.type = kind
     entry.mode = mode
     return entry
+
+
+if __name__ == "__main__":
+    stop_daemon()

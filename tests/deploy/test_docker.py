@@ -7,6 +7,8 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,12 +19,16 @@ import pytest
 from tests.containers.daemon import SOCKET
 from tests.deploy.places import DockerPlace, open_place
 
+from leadline.deploy import containers
 from leadline.deploy.containers import connect, container_options, find_ours, remove_ours
 from leadline.deploy.docker import DockerTarget
+from leadline.deploy.docker_services import DockerServices
 from leadline.deploy.env_file import read_env_file
-from leadline.deploy.target import StartError
+from leadline.deploy.target import StartError, deployed
+from leadline.diagnose.explain import explain
+from leadline.diagnose.rule import Evidence
 from leadline.errors import DeployError, SpecError
-from leadline.launch import Devices
+from leadline.launch import Devices, Volume
 from leadline.render.docker import LABEL, run_arguments
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
@@ -149,6 +155,75 @@ def test_the_container_of_another_run_is_not_replaced(
     assert "started by another-run" in error.what
     assert error.cure == f"leadline down {what.container.name}"
     other.reload()
+
+
+def test_a_server_that_never_stays_up_is_not_waited_for(
+    place: DockerPlace, client: docker.DockerClient, tmp_path: Path
+) -> None:
+    what = place.launch("print('no weights', flush=True); sys.exit(3)")
+    options = container_options(what) | {"restart_policy": {"Name": "always"}}
+    client.containers.create(**options).start()
+    target = place.target()
+
+    async def run() -> None:
+        try:
+            await target.adopt(what, tmp_path / "log", 60, lambda _: None)
+        finally:
+            await target.release()
+
+    with pytest.raises(StartError, match="ends and is started again") as caught:
+        asyncio.run(run())
+    assert "no weights" in caught.value.log_tail
+    assert explain(Evidence(start_cause="exited", log=caught.value.log_tail)).code == "DOCKER008"
+
+
+def test_an_interruption_while_the_container_is_made_leaves_none(
+    place: DockerPlace, client: docker.DockerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    what = place.launch("serve()")
+    assert what.container
+    begun = threading.Event()
+    create = containers.create
+
+    def create_slowly(*arguments: Any) -> Any:
+        begun.set()
+        time.sleep(0.2)
+        return create(*arguments)
+
+    monkeypatch.setattr(containers, "create", create_slowly)
+
+    async def run() -> None:
+        block = deployed(place.target(), what, tmp_path / "log", 60, lambda _: None)
+        task = asyncio.ensure_future(block.__aenter__())
+        await asyncio.to_thread(begun.wait)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(run())
+    assert what.container.name not in {found.name for found in find_ours(client)}
+
+
+def test_volumes_go_only_when_asked_and_only_ours(
+    place: DockerPlace, client: docker.DockerClient
+) -> None:
+    name = f"leadline-test-{uuid4().hex[:8]}"
+    theirs = client.volumes.create(f"{name}-theirs")
+    volumes = (Volume(f"{name}-ours", "/ours"), Volume(theirs.name, "/theirs"))
+    what = place.launch("serve()", container={"volumes": volumes})
+    assert what.container
+    containers.label_volumes(client, what)
+    services = DockerServices()
+    try:
+        client.containers.create(**container_options(what))
+        kept = services.down(what.container.name, volumes=False)
+        assert sorted(kept)[1:] == [f"volume {name}-ours: kept", f"volume {name}-theirs: kept"]
+        client.containers.create(**container_options(what))
+        told = services.down(what.container.name, volumes=True)
+        assert f"volume {name}-ours: removed" in told
+        assert f"volume {name}-theirs: left, in use or not ours" in told
+    finally:
+        theirs.remove()
 
 
 def test_an_image_that_may_not_be_pulled(place: DockerPlace, tmp_path: Path) -> None:

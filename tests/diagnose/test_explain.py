@@ -65,7 +65,7 @@ DOCKER_TAKEN = (
     'Docker: Conflict. The container name "/scout-vllm" is already in use by container "8f0c".'
 )
 DOCKER_NO_PROGRAM = "[FATAL tini (7)] exec /no/such/program failed: No such file or directory"
-DOCKER_LOOP = "Docker: restarted 3 times, last time after exit code 1"
+DOCKER_LOOP = "Docker: restarted 3 times; it does not stay up"
 BUS_ERROR = "!!!!!!! Segfault encountered: Bus error. It is possible that dataloader's workers"
 NO_LIBNUMA = (
     "Failed to import from vllm._C: ImportError('libnuma.so.1: cannot open shared object file: "

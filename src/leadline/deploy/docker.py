@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 _POLL_S = 0.2
+_LOOP = 3
+"""Restarts before anyone saw it healthy: it never will be."""
 # What a shell would call the status of a program that a signal ended.
 _BY_SIGNAL = 128
 _KILLED = _BY_SIGNAL + signal.SIGKILL
@@ -47,6 +49,7 @@ class DockerTarget:
         self._log: ServerLog | None = None
         self._pump: threading.Thread | None = None
         self._state: dict[str, Any] = {}
+        self._restarts = 0
         self._given_up = False
         self.image: str | None = None
         """The digest of what runs, or the id of an image that was built here."""
@@ -136,7 +139,10 @@ class DockerTarget:
 
     def log_tail(self, lines: int = 40) -> tuple[str, ...]:
         tail = self._log.tail(lines) if self._log else ()
-        return (*tail, _NO_MEMORY) if self._state.get("OOMKilled") else tail
+        said = [_NO_MEMORY] if self._state.get("OOMKilled") else []
+        if self._restarts:
+            said.append(f"{SIGN}restarted {self._restarts} times; it does not stay up")
+        return (*tail, *said)
 
     async def stop(self) -> None:
         if self._container is not None:
@@ -175,6 +181,8 @@ class DockerTarget:
                     if self.exit_status():
                         await self._drain_log()
                         raise self._start_error(f"the server ended: {self.exit_status()}", "exited")
+                    if self._restarts >= _LOOP:
+                        raise self._start_error("the server ends and is started again", "exited")
                     await asyncio.sleep(_POLL_S)
         except TimeoutError:
             raise self._start_error(f"not ready within {timeout_s:g} s", "timeout") from None
@@ -187,6 +195,7 @@ class DockerTarget:
         try:
             self._container.reload()
             self._state = self._container.attrs["State"]
+            self._restarts = self._container.attrs["RestartCount"]
         except NotFound:
             self._state = {"Status": "exited", "ExitCode": _KILLED}
 
