@@ -70,7 +70,10 @@ def status(name: str | None, kind: str, watch: bool, as_json: bool) -> int:
     """
     from leadline.cli.running import await_work
 
-    return await_work(_show_status(name, kind, watch=watch, as_json=as_json))
+    try:
+        return await_work(_show_status(name, kind, watch=watch, as_json=as_json))
+    except KeyboardInterrupt:
+        return 130  # of a look, which stops nothing
 
 
 @click.command()
@@ -86,9 +89,12 @@ def logs(name: str | None, kind: str, follow: bool, lines: int) -> int:
 
     services, redact = open_services(kind), Redactor(known_secrets(()))
     chosen = _choose(services.services(), name)
-    for line in services.log(chosen.name, follow=follow, lines=lines):
-        click.echo(redact(line.decode(errors="replace")), nl=False)
-        sys.stdout.flush()
+    try:
+        for line in services.log(chosen.name, follow=follow, lines=lines):
+            click.echo(redact(line.decode(errors="replace")), nl=False)
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130  # the service goes on
     return 0
 
 
