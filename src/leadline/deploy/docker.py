@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -226,12 +227,11 @@ def word_exit(state: dict[str, Any]) -> str | None:
 
 
 def split_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Whole lines; an endless one comes in pieces."""
+    """Lines with their ends; each redrawing of a bar is one, an endless line comes in pieces."""
     rest = b""
     for chunk in chunks:
-        lines = (rest + chunk).split(b"\n")
-        rest = lines.pop()
-        yield from (line + b"\n" for line in lines)
+        *lines, rest = re.split(rb"(?<=[\r\n])", rest + chunk)
+        yield from lines
         if len(rest) > LINE_BYTES:
             yield rest
             rest = b""
