@@ -7,8 +7,8 @@ BIN    := $(VENV)/bin
 ORACLE := $(VENV)/oracle
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart install test check unit end-to-end test-engines test-engines-long facts docs \
-	examples lock clean
+.PHONY: quickstart install test check unit end-to-end test-engines test-engines-long containers \
+	docker containers-down facts docs examples lock clean
 
 quickstart: $(VENV)/quickstart.stamp
 	@OMP_WAIT_POLICY=passive $(BIN)/leadline quickstart
@@ -16,7 +16,7 @@ quickstart: $(VENV)/quickstart.stamp
 install: $(VENV)/quickstart.stamp
 
 # All that CI runs, in the order of how fast it fails.
-test: $(VENV)/dev.stamp check unit end-to-end test-engines
+test: $(VENV)/dev.stamp check docker unit end-to-end
 
 check:
 	$(BIN)/ruff check src tests docs benchmarks facts
@@ -57,6 +57,17 @@ test-engines-long: $(VENV)/dev.stamp
 facts: $(VENV)/dev.stamp
 	@$(PIP) --editable '.[facts]'
 	$(BIN)/python -m facts
+
+# All tests on a real Docker engine; it stays for the next time, until `make containers-down`.
+containers: $(VENV)/dev.stamp docker
+	$(BIN)/pytest tests -m docker --durations 10 -rs
+
+# That engine, from Debian's packages; where it cannot be installed, that is said.
+docker:
+	@tests/containers/install.sh
+
+containers-down:
+	$(BIN)/python -m tests.containers.daemon
 
 docs: $(VENV)/dev.stamp
 	$(BIN)/python docs/make_reference.py

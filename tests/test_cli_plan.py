@@ -278,7 +278,7 @@ def test_wrong_use_is_one_message_and_exit_code_3(
     said: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("leadline.catalog.hub._can_reach_hub", lambda: False)
+    monkeypatch.setattr("leadline.catalog.hub.can_reach_hub", lambda: False)
     assert said in refuse(capsys, *argv)
 
 

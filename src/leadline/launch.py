@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+Pull = Literal["missing", "always", "never"]
+"""When an image is fetched."""
 DeviceKind = Literal["nvidia", "neuron", "none"]
 
 
@@ -42,6 +44,9 @@ class Container:
     volumes: tuple[Volume, ...] = ()
     secrets: tuple[str, ...] = ()
     """Variables whose values come from our environment or an env-file, and stand nowhere else."""
+    env_file: str | None = None
+    """``NAME=VALUE`` lines that only its owner may read."""
+    pull: Pull = "missing"
     stop_s: int = 10
     """How long it may take to end after it is told to."""
 

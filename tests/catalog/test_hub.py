@@ -30,7 +30,7 @@ def online(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "empty"))
     for name in ("HF_HUB_CACHE", "HF_TOKEN"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(hub, "_can_reach_hub", lambda: True)
+    monkeypatch.setattr(hub, "can_reach_hub", lambda: True)
 
 
 def answer_with(monkeypatch: pytest.MonkeyPatch, answer: Any) -> list[dict[str, Any]]:
@@ -94,7 +94,7 @@ def test_what_the_hub_refuses_is_one_clear_error(
 
 def test_offline_nothing_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = answer_with(monkeypatch, AssertionError("offline"))
-    monkeypatch.setattr(hub, "_can_reach_hub", lambda: False)
+    monkeypatch.setattr(hub, "can_reach_hub", lambda: False)
     with pytest.raises(PlanError, match="cannot be reached") as refused:
         load_model("Qwen/Qwen3-8BB")
     assert calls == []

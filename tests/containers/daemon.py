@@ -10,11 +10,13 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import signal
 import site
 import subprocess
 import sys
 import tarfile
 import time
+from contextlib import closing, suppress
 from pathlib import Path
 
 import docker
@@ -40,6 +42,14 @@ def start_daemon() -> str:
     return SOCKET
 
 
+def stop_daemon() -> None:
+    """End the engine that ``start_daemon`` started, by its own pid file."""
+    pid = STATE / "dockerd.pid"
+    if pid.is_file():
+        with suppress(ProcessLookupError):
+            os.kill(int(pid.read_text()), signal.SIGTERM)
+
+
 def is_installed() -> bool:
     return shutil.which("dockerd", path="/usr/sbin:/usr/bin") is not None and os.geteuid() == 0
 
@@ -62,7 +72,8 @@ def mounts() -> list[str]:
 
 def _answers() -> bool:
     try:
-        return bool(docker.DockerClient(base_url=SOCKET).ping())
+        with closing(docker.DockerClient(base_url=SOCKET, version="1.41")) as client:
+            return bool(client.ping())
     except DockerException:
         return False
 
@@ -125,3 +136,7 @@ def _entry(name: str, kind: bytes, mode: int = 0o755) -> tarfile.TarInfo:
     entry.type = kind
     entry.mode = mode
     return entry
+
+
+if __name__ == "__main__":
+    stop_daemon()

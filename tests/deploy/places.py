@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -87,5 +88,6 @@ def open_place(name: str) -> Any:
     os.environ["DOCKER_HOST"] = start_daemon()
     import docker
 
-    make_image(docker.from_env())
+    with closing(docker.from_env()) as client:
+        make_image(client)
     return DockerPlace()

@@ -7,19 +7,28 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import docker
 import pytest
 from tests.containers.daemon import SOCKET
 from tests.deploy.places import DockerPlace, open_place
 
-from leadline.deploy.docker import connect, container_options, find_ours, remove_ours
-from leadline.deploy.target import StartError
-from leadline.errors import DeployError
-from leadline.launch import Devices
+from leadline.deploy import containers
+from leadline.deploy.containers import connect, container_options, find_ours, remove_ours
+from leadline.deploy.docker import DockerTarget
+from leadline.deploy.docker_services import DockerServices
+from leadline.deploy.env_file import read_env_file
+from leadline.deploy.target import StartError, deployed
+from leadline.diagnose.explain import explain
+from leadline.diagnose.rule import Evidence
+from leadline.errors import DeployError, SpecError
+from leadline.launch import Devices, Volume
 from leadline.render.docker import LABEL, run_arguments
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
@@ -59,7 +68,7 @@ def refused(place: DockerPlace, log: Path, script: str = "serve()", **changes: A
 
 def test_no_engine_is_said_with_its_cure(tmp_path: Path) -> None:
     """In a process of its own, for the SDK leaves its socket open when nobody answers."""
-    program = "from leadline.deploy.docker import connect; connect()"
+    program = "from leadline.deploy.containers import connect; connect()"
     env = {**os.environ, "DOCKER_HOST": f"unix://{tmp_path}/none.sock"}
     tried = subprocess.run(
         [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False
@@ -123,16 +132,134 @@ def test_what_a_killed_leadline_left_is_ours_to_replace(
 ) -> None:
     what = place.launch("serve()")
     assert what.container
-    left = client.containers.create(**container_options(what, owner="dead"))
-    assert [c.id for c in find_ours(client, "dead")] == [left.id]
-    target = place.target()
+    owner = f"leadline-test-{uuid4().hex[:8]}"
+    left = client.containers.create(**container_options(what, owner=owner))
+    assert [c.id for c in find_ours(client, owner)] == [left.id]
+    target = DockerTarget(owner=owner)
 
     async def run() -> None:
         await target.start(what, tmp_path / "log", 60, lambda _: None)
         await target.stop()
 
     asyncio.run(run())
-    assert find_ours(client, "dead") == []
+    assert find_ours(client, owner) == []
+
+
+def test_the_container_of_another_run_is_not_replaced(
+    place: DockerPlace, client: docker.DockerClient, tmp_path: Path
+) -> None:
+    what = place.launch("serve()")
+    assert what.container
+    other = client.containers.create(**container_options(what, owner="another-run"))
+    error = refused(place, tmp_path / "log", container={"name": what.container.name})
+    assert "started by another-run" in error.what
+    assert error.cure == f"leadline down {what.container.name}"
+    other.reload()
+
+
+def test_a_server_that_never_stays_up_is_not_waited_for(
+    place: DockerPlace, client: docker.DockerClient, tmp_path: Path
+) -> None:
+    what = place.launch("print('no weights', flush=True); sys.exit(3)")
+    options = container_options(what) | {"restart_policy": {"Name": "always"}}
+    client.containers.create(**options).start()
+    target = place.target()
+
+    async def run() -> None:
+        try:
+            await target.adopt(what, tmp_path / "log", 60, lambda _: None)
+        finally:
+            await target.release()
+
+    with pytest.raises(StartError, match="ends and is started again") as caught:
+        asyncio.run(run())
+    assert "no weights" in caught.value.log_tail
+    assert explain(Evidence(start_cause="exited", log=caught.value.log_tail)).code == "DOCKER008"
+
+
+def test_an_interruption_while_the_container_is_made_leaves_none(
+    place: DockerPlace, client: docker.DockerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    what = place.launch("serve()")
+    assert what.container
+    begun = threading.Event()
+    create = containers.create
+
+    def create_slowly(*arguments: Any) -> Any:
+        begun.set()
+        time.sleep(0.2)
+        return create(*arguments)
+
+    monkeypatch.setattr(containers, "create", create_slowly)
+
+    async def run() -> None:
+        block = deployed(place.target(), what, tmp_path / "log", 60, lambda _: None)
+        task = asyncio.ensure_future(block.__aenter__())
+        await asyncio.to_thread(begun.wait)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(run())
+    assert what.container.name not in {found.name for found in find_ours(client)}
+
+
+def test_volumes_go_only_when_asked_and_only_ours(
+    place: DockerPlace, client: docker.DockerClient
+) -> None:
+    name = f"leadline-test-{uuid4().hex[:8]}"
+    theirs = client.volumes.create(f"{name}-theirs")
+    volumes = (Volume(f"{name}-ours", "/ours"), Volume(theirs.name, "/theirs"))
+    what = place.launch("serve()", container={"volumes": volumes})
+    assert what.container
+    containers.label_volumes(client, what)
+    services = DockerServices()
+    try:
+        client.containers.create(**container_options(what))
+        kept = services.down(what.container.name, volumes=False)
+        assert sorted(kept)[1:] == [f"volume {name}-ours: kept", f"volume {name}-theirs: kept"]
+        client.containers.create(**container_options(what))
+        told = services.down(what.container.name, volumes=True)
+        assert f"volume {name}-ours: removed" in told
+        assert f"volume {name}-theirs: left, in use or not ours" in told
+    finally:
+        theirs.remove()
+
+
+def test_an_image_that_may_not_be_pulled(place: DockerPlace, tmp_path: Path) -> None:
+    changed = {"image": "leadline/no-such-image:1", "pull": "never"}
+    error = refused(place, tmp_path / "log", container=changed)
+    assert "the image is not there, and pull is never" in error.what
+
+
+def test_secrets_of_a_file_reach_the_server_and_no_argument(
+    place: DockerPlace, client: docker.DockerClient, tmp_path: Path
+) -> None:
+    file = tmp_path / "secrets.env"
+    file.write_text("# mine\nHF_TOKEN=hf_of_the_file\n")
+    file.chmod(0o600)
+    log = tmp_path / "log"
+    what = place.launch(
+        "print(os.environ['HF_TOKEN'][:3], flush=True); serve()", container={"env_file": str(file)}
+    )
+    target = place.target()
+
+    async def run() -> None:
+        await target.start(what, log, 60, lambda _: None)
+        await target.stop()
+
+    asyncio.run(run())
+    assert log.read_text().startswith("hf_\n")
+    assert "hf_of_the_file" not in " ".join(what.argv)
+
+
+def test_a_file_of_secrets_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "secrets.env"
+    file.write_text("HF_TOKEN=x\n")
+    file.chmod(0o644)
+    with pytest.raises(SpecError, match="others on this machine") as caught:
+        read_env_file(str(file))
+    assert caught.value.cure == f"chmod 600 {file}"
 
 
 def test_the_rendered_command_makes_the_very_container_that_is_started(

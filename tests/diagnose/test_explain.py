@@ -50,6 +50,27 @@ SGLANG_SMALL_POOL = "AssertionError: Memory pool size is too small"
 SGLANG_NO_MEMORY = "RuntimeError: Not enough memory. Please try to increase --mem-fraction-static."
 SGLANG_SIGQUIT = "Received sigquit from a child process. It usually means the child failed."
 SGLANG_DEAD = "Rank 0 scheduler is dead. Please check if there are relevant logs."
+DOCKER_LIMIT = "Docker: OOMKilled: the container went over its memory limit"
+DOCKER_NO_ENGINE = "Docker: no engine answers: [Errno 2] No such file or directory"
+DOCKER_NO_IMAGE = (
+    "Docker: the image vllm/vllm-openai:v0.0.0 cannot be pulled: manifest for "
+    "vllm/vllm-openai:v0.0.0 not found: manifest unknown"
+)
+DOCKER_NO_GPU = 'Docker: could not select device driver "" with capabilities: [[gpu]]'
+DOCKER_NO_DEVICE = (
+    'Docker: error gathering device information while adding custom device "/dev/neuron0": '
+    "no such file or directory"
+)
+DOCKER_TAKEN = (
+    'Docker: Conflict. The container name "/scout-vllm" is already in use by container "8f0c".'
+)
+DOCKER_NO_PROGRAM = "[FATAL tini (7)] exec /no/such/program failed: No such file or directory"
+DOCKER_LOOP = "Docker: restarted 3 times; it does not stay up"
+BUS_ERROR = "!!!!!!! Segfault encountered: Bus error. It is possible that dataloader's workers"
+NO_LIBNUMA = (
+    "Failed to import from vllm._C: ImportError('libnuma.so.1: cannot open shared object file: "
+    "No such file or directory')"
+)
 NO_MODULE = "ModuleNotFoundError: No module named 'xllamacpp'"
 VLLM_KV_TOO_SMALL = (
     "ValueError: To serve at least one request with the models's max seq len (200000), (4.29 GiB "
@@ -112,7 +133,27 @@ SGLANG_ABORTED = (
 VLLM_REJECTED = "HTTP 400: max_tokens must be at least 1, got 0. (parameter=max_tokens, value=0)"
 GONE = "ClientPayloadError: Response payload is not completed"
 
+
+def refused(line: str) -> Evidence:
+    return Evidence(start_cause="refused", log=(line,))
+
+
 CASES = [
+    ("DOCKER001", "oom", exited("loading", DOCKER_LIMIT, status="killed by SIGKILL")),
+    (
+        "DOCKER001",
+        "oom",
+        failed("disconnected", "closed", exit_status="killed by SIGKILL", log=(DOCKER_LIMIT,)),
+    ),
+    ("DOCKER002", "unreachable", refused(DOCKER_NO_ENGINE)),
+    ("DOCKER003", "image_missing", refused(DOCKER_NO_IMAGE)),
+    ("DOCKER004", "no_gpu", refused(DOCKER_NO_GPU)),
+    ("DOCKER005", "no_device", refused(DOCKER_NO_DEVICE)),
+    ("DOCKER006", "name_taken", refused(DOCKER_TAKEN)),
+    ("DOCKER007", "program_missing", exited(DOCKER_NO_PROGRAM, status="exit code 127")),
+    ("DOCKER008", "restart_loop", exited("loading", DOCKER_LOOP)),
+    ("DOCKER009", "shm", exited(BUS_ERROR)),
+    ("DOCKER010", "library_missing", exited(NO_LIBNUMA)),
     (
         "START001",
         "port_in_use",
@@ -211,6 +252,9 @@ def test_each_failure_gets_its_rule(code: str, cause: str, evidence: Evidence) -
 def test_no_rule_applies_to_the_failure_of_another(rule: Any) -> None:
     # Of the same failure a more general rule may say less: those stand behind in the order.
     more_general = {
+        "DOCKER001": {"START005", "RUN001", "RUN007", "RUN008"},
+        "DOCKER002": {"DOCKER007"},
+        "DOCKER005": {"DOCKER007"},
         "RUN001": {"RUN007", "RUN008"},
         "RUN002": {"RUN003", "RUN006", "RUN021"},
         "RUN010": {"RUN004"},

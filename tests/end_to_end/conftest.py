@@ -11,9 +11,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import docker
 import psutil
 import pytest
+from tests.deploy.places import open_place
+from tests.end_to_end.containers import containers_of
+
+from leadline.deploy.containers import connect
 
 LEADLINE = [sys.executable, "-m", "leadline.cli"]
 SERVER_MODULE = "leadline.engines.llamacpp_server"
@@ -165,3 +171,25 @@ def keyed_server_url() -> Iterator[str]:
     yield f"http://127.0.0.1:{port}"
     process.kill()
     process.communicate()
+
+
+@pytest.fixture
+def client() -> Iterator[docker.DockerClient]:
+    try:
+        open_place("docker")
+    except LookupError as missing:
+        pytest.skip(str(missing))
+    opened = connect()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def name(client: docker.DockerClient) -> Iterator[str]:
+    """Of the campaign, and so of its containers; none may be left."""
+    chosen = f"e2e-{uuid4().hex[:8]}"
+    yield chosen
+    left = containers_of(client, chosen)
+    for container in left:
+        container.remove(force=True)
+    assert left == []

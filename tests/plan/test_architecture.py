@@ -173,7 +173,7 @@ def test_the_local_hub_cache_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (folder / "config.json").write_text(json.dumps(config))
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
-    monkeypatch.setattr(hub, "_can_reach_hub", lambda: False)
+    monkeypatch.setattr(hub, "can_reach_hub", lambda: False)
     assert count_parameters(load_model("acme/tuned")) == PARAMETERS["Qwen/Qwen3-0.6B"]
     with pytest.raises(PlanError, match="cannot be reached"):
         load_model("acme/other")

@@ -16,7 +16,6 @@ from leadline.campaign.words import find_unusable, hear
 from leadline.campaign.work import Work
 from leadline.diagnose.explain import explain
 from leadline.errors import JournalError, LeadlineError, SpecError
-from leadline.plan.local_memory import LocalPlan
 from leadline.records import Purpose
 from leadline.spec import Cell
 
@@ -32,12 +31,17 @@ class DeploymentRun:
         self.cells = cells
         self.deployment = cells[0].settings
         self.attempt = work.attempts.get(key, 0)
+        self.container = work.containers.get(key)
 
     async def run(self) -> None:
         """Every owed cell gets a result; nothing that happens here stops the campaign."""
         plan = self.work.plans.get(self.key)
         if plan and self.is_ruled_out:
-            self._rule_out(plan)
+            self._rule_out(plan.reason, plan.remedy)
+            return
+        refusal = self.container.refusal if self.container else None
+        if refusal and not self.work.options.try_infeasible:
+            self._rule_out(refusal.reason, refusal.cure)
             return
         for text in plan.warnings if plan else ():
             self.work.warn(self.key, text)
@@ -68,17 +72,17 @@ class DeploymentRun:
         wanted = any(cell.workload.limit_probes and not cell.is_load for cell in self.cells)
         return wanted and self.limits_key not in self.work.settled
 
-    def _rule_out(self, plan: LocalPlan) -> None:
+    def _rule_out(self, reason: str, remedy: str) -> None:
         for cell in self._owed():
             self.work.journal.event(
                 "cell_infeasible",
                 cell=cell.key,
                 cause="oom",
-                reason=plan.reason,
-                remedy=plan.remedy,
+                reason=reason,
+                remedy=remedy,
             )
-        title = f"{self.key}: not started, the plan says it cannot fit: {plan.reason}"
-        self.work.watcher.problem(title, f"  cure: {plan.remedy}")
+        title = f"{self.key}: not started, the plan says it cannot fit: {reason}"
+        self.work.watcher.problem(title, f"  cure: {remedy}")
 
     @asynccontextmanager
     async def up(self) -> AsyncIterator[Sender]:
@@ -95,6 +99,8 @@ class DeploymentRun:
             self.work.campaign.timeouts.start_s,
             journal.redact,
             lambda phase: watcher.phase(self.key, phase),
+            self.container,
+            self.work.owner,
         ) as served:
             self._note_ready(served, asyncio.get_running_loop().time() - begun)
             heard = await self._hear(served)
@@ -113,6 +119,7 @@ class DeploymentRun:
             window_tokens=served.window_tokens,
             edge_tokens=served.max_input_tokens(self.work.campaign.workload.longest_output),
             start_s=start_s if served.target else None,
+            **served.place,
         )
 
     async def _hear(self, served: Served) -> Served:

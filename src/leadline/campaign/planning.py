@@ -11,14 +11,17 @@ from leadline.journal import Run
 from leadline.metrics.measures import measure
 from leadline.plan.local_memory import LocalPlan, plan_llamacpp
 from leadline.prove.structural import prove_cold
-from leadline.spec import Deployment, ProcessTarget
+from leadline.spec import Deployment, DockerTarget, ProcessTarget
 
 _LOCAL_ENGINE = "llamacpp"
 
 
 def plan_local(deployment: Deployment) -> LocalPlan | None:
     """What the file of a local model says of its memory; ``None`` for any other deployment."""
-    if isinstance(deployment.target, ProcessTarget) and deployment.engine_name == _LOCAL_ENGINE:
+    if (
+        isinstance(deployment.target, ProcessTarget | DockerTarget)
+        and deployment.engine_name == _LOCAL_ENGINE
+    ):
         path = Path(model_file(deployment.model or "")).expanduser()
         return plan_llamacpp(path, read_settings(deployment.settings))
     return None

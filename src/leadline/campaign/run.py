@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from leadline.campaign.containers import Contained, contain
 from leadline.campaign.deployment import DeploymentRun
 from leadline.campaign.draw import require_load
 from leadline.campaign.environment import describe_environment, describe_file
@@ -15,13 +19,24 @@ from leadline.campaign.planning import plan_local
 from leadline.campaign.serving import plan_launch, require_endpoint
 from leadline.campaign.watch import Watcher
 from leadline.campaign.work import RunOptions, Work
+from leadline.deploy.containers import remove_owned
+from leadline.deploy.target import StartError
 from leadline.engines.llamacpp import model_file
 from leadline.journal import Journal, Redactor, Run, create_run, find_unfinished
 from leadline.load.server import open_session
 from leadline.plan.local_memory import PLAN_SCHEMA
 from leadline.prompts.corpus import Corpus, load_corpus
 from leadline.prompts.needles import answer_tokens
-from leadline.spec import Campaign, Cell, Deployment, EndpointTarget, OfflineTarget, ProcessTarget
+from leadline.render.select import group_cells
+from leadline.spec import (
+    Campaign,
+    Cell,
+    Deployment,
+    DockerTarget,
+    EndpointTarget,
+    OfflineTarget,
+    ProcessTarget,
+)
 
 
 async def run_campaign(
@@ -32,18 +47,18 @@ async def run_campaign(
     A cell that fails is a result. Raises ``LeadlineError`` only for what concerns all of them:
     a spec that cannot be meant, a missing corpus, a run directory that cannot be written.
     """
-    corpora = _check(campaign)
+    corpora, containers = _check(campaign)
     path, resumed = _open_run(campaign, campaign_text, options, redact)
     journal = Journal(path, redact)
     try:
         async with open_session() as session:
             seed = int(Run(path).facts["seed"])
             work = Work(campaign, options, journal, watcher, session, corpora, seed)
+            work.containers, work.owner = containers, name_owner(Run(path).facts)
             work.recall(Run(path))
+            await _remove_leftovers(work)
             _begin(work, resumed=resumed)
-            runs = [
-                _stage(cells)(work, key, cells) for key, cells in _by_deployment(campaign).items()
-            ]
+            runs = [_stage(cells)(work, key, cells) for key, cells in group_cells(campaign).items()]
             if campaign.order == "interleaved":
                 await take_turns([run for run in runs if not isinstance(run, OfflineRun)])
             for run in runs:
@@ -54,20 +69,41 @@ async def run_campaign(
     return path
 
 
-def _check(campaign: Campaign) -> dict[str | tuple[str, ...], Corpus]:
+Corpora = dict[str | tuple[str, ...], Corpus]
+
+
+def _check(campaign: Campaign) -> tuple[Corpora, dict[str, Contained]]:
     """Everything that can be known to be wrong before time is spent."""
-    for deployment in {cell.deployment: cell.settings for cell in campaign.cells()}.values():
+    containers = {}
+    for key, cells in group_cells(campaign).items():
+        deployment = cells[0].settings
         if isinstance(deployment.target, EndpointTarget):
             require_endpoint(deployment, deployment.target)
         elif isinstance(deployment.target, OfflineTarget):
             plan_script(deployment, deployment.target, Path("load.py"))
+        elif isinstance(deployment.target, DockerTarget):
+            containers[key] = contain(campaign, key, cells)
         else:
             plan_launch(deployment, port=1)
     for cell in campaign.cells():
         require_load(cell)
         require_offline(cell)
     references = {cell.workload.corpus for cell in campaign.cells()} | {campaign.workload.corpus}
-    return {reference: load_corpus(reference) for reference in references}
+    return {reference: load_corpus(reference) for reference in references}, containers
+
+
+def name_owner(facts: dict[str, Any]) -> str:
+    """Two runs of one machine may have the same id, in different folders; never the same owner."""
+    digest = hashlib.sha256(f"{facts['started']} {facts['digest']} {facts['seed']}".encode())
+    return f"{facts['id']}-{digest.hexdigest()[:6]}"
+
+
+async def _remove_leftovers(work: Work) -> None:
+    """What a killed Leadline left running of this very run."""
+    if work.containers and work.attempts:
+        with suppress(StartError):  # no engine answers: each deployment will say so
+            for name in await asyncio.to_thread(remove_owned, work.owner):
+                work.journal.event("leftover_removed", container=name)
 
 
 def _open_run(
@@ -111,7 +147,7 @@ def _environment(work: Work, deployments: dict[str, Deployment]) -> dict[str, An
     models = {
         key: describe_file(Path(model_file(item.model or "")).expanduser())
         for key, item in deployments.items()
-        if isinstance(item.target, ProcessTarget)
+        if isinstance(item.target, ProcessTarget | DockerTarget)
     }
     corpora = {
         name if isinstance(name, str) else " + ".join(name): {
@@ -127,10 +163,3 @@ def _environment(work: Work, deployments: dict[str, Deployment]) -> dict[str, An
 
 def _stage(cells: list[Cell]) -> type[DeploymentRun]:
     return OfflineRun if isinstance(cells[0].settings.target, OfflineTarget) else DeploymentRun
-
-
-def _by_deployment(campaign: Campaign) -> dict[str, list[Cell]]:
-    groups: dict[str, list[Cell]] = {}
-    for cell in campaign.cells():
-        groups.setdefault(cell.deployment, []).append(cell)
-    return groups

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
+from leadline.campaign.containers import Contained
 from leadline.deploy import process
+from leadline.deploy.docker import DockerTarget
 from leadline.deploy.endpoint import api_key, reach
 from leadline.deploy.process import free_port
 from leadline.deploy.target import OnPhase, Target, deployed
@@ -41,6 +44,8 @@ class Served:
     """``None`` for a server that somebody else runs."""
     pool_tokens: int | None = None
     """What the KV cache holds, where it can bound one request although the window does not."""
+    place: Mapping[str, Any] = field(default_factory=dict)
+    """Where it runs: the container and the digest of its image."""
     words: EngineWords = field(default_factory=EngineWords)
     waiting: list[dict[str, float]] = field(default_factory=list)
     """Gauges seen while the last request had waited for most of its time limit."""
@@ -65,8 +70,12 @@ async def serving(
     timeout_s: float,
     redact: Redactor,
     on_phase: OnPhase,
+    container: Contained | None = None,
+    owner: str = "",
 ) -> AsyncIterator[Served]:
     """The deployment's server for the length of the block; what we started is stopped after it.
+
+    ``container`` is what starts a deployment whose target is docker; ``owner`` the run's id.
 
     Raises ``StartError`` or another ``LeadlineError`` if it does not come up as it should.
     """
@@ -74,11 +83,15 @@ async def serving(
         yield await _find(session, deployment, deployment.target)
         return
     engine = load_engine(deployment.engine_name or "")
-    target = process.ProcessTarget(redact)
-    port = deployment.target.port if isinstance(deployment.target, ProcessTarget) else None
-    launch = plan_launch(deployment, port or free_port())
+    port = getattr(deployment.target, "port", None) or free_port()
+    target: Target
+    if container:
+        target, launch = DockerTarget(redact, owner), container.of_run(owner, port)
+    else:
+        target, launch = process.ProcessTarget(redact), plan_launch(deployment, port)
     async with deployed(target, launch, log, timeout_s, on_phase) as endpoint:
-        yield await _know(Server(session, endpoint), engine, deployment, target)
+        served = await _know(Server(session, endpoint), engine, deployment, target)
+        yield replace(served, place=target.facts) if isinstance(target, DockerTarget) else served
 
 
 def plan_launch(deployment: Deployment, port: int) -> Launch:
@@ -166,7 +179,7 @@ async def choose_encoder(server: Server, engine: Engine, deployment: Deployment)
 def _tokenizer_folder(deployment: Deployment) -> str | None:
     """The folder of a model that we serve ourselves, if it holds a tokenizer."""
     folder = Path(deployment.model or "").expanduser()
-    ours = deployment.target.kind == "process" and (folder / "tokenizer.json").is_file()
+    ours = deployment.target.kind in ("process", "docker") and (folder / "tokenizer.json").is_file()
     return str(folder) if ours else None
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import aiohttp
 
+from leadline.campaign.containers import Contained
 from leadline.campaign.watch import Watcher
 from leadline.journal import Journal, Run
 from leadline.metrics.measures import measure
@@ -41,6 +42,10 @@ class Work:
     settled: set[str] = field(default_factory=set)
     """Cells that failed or were ruled out, and limits that were probed."""
     plans: dict[str, LocalPlan] = field(default_factory=dict)
+    containers: dict[str, Contained] = field(default_factory=dict)
+    """What starts each deployment whose target is docker."""
+    owner: str = ""
+    """Of every container of this run."""
     models: dict[str, PrefillModel] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
     token_corpora: dict[tuple[str, str], TokenCorpus] = field(default_factory=dict)

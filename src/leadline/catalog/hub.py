@@ -19,10 +19,10 @@ def download_config(hub_id: str) -> Path:
     """Where the ``config.json`` of a hub id lies now. ``HF_TOKEN`` is read from the environment."""
     if hub_id.count("/") != 1:
         raise _unknown(hub_id, "is neither a file, a folder, a hub id nor a model of the catalog")
-    return _find_cached(hub_id) or _download(hub_id)
+    return find_cached(hub_id) or _download(hub_id)
 
 
-def _find_cached(hub_id: str) -> Path | None:
+def find_cached(hub_id: str) -> Path | None:
     """The newest ``config.json`` of a model that the hub's client has downloaded, if any."""
     home = Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
     folder = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
@@ -31,7 +31,7 @@ def _find_cached(hub_id: str) -> Path | None:
 
 
 def _download(hub_id: str) -> Path:
-    if not _can_reach_hub():
+    if not can_reach_hub():
         raise _unknown(hub_id, "is not in the catalog, and the hub cannot be reached")
     from huggingface_hub import errors, hf_hub_download
 
@@ -55,7 +55,7 @@ def _download(hub_id: str) -> Path:
         raise _unknown(hub_id, f"could not be read from the hub: {refused}") from None
 
 
-def _can_reach_hub() -> bool:
+def can_reach_hub() -> bool:
     """Whether the hub's name resolves; the hub's client would try for half a minute."""
     host = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co").hostname
     if getproxies():

@@ -10,6 +10,7 @@ import click
 from leadline import __version__
 from leadline.cli.auditing import audit
 from leadline.cli.bench import bench
+from leadline.cli.doctor import doctor
 from leadline.cli.engines import engines
 from leadline.cli.linting import lint
 from leadline.cli.models import models
@@ -17,6 +18,7 @@ from leadline.cli.planning import plan
 from leadline.cli.prompting import prompt
 from leadline.cli.qualify import prove, quickstart, report, run, runs
 from leadline.cli.rendering import render
+from leadline.cli.standing import down, logs, status, up
 from leadline.errors import LeadlineError
 
 WRONG_USE = 3
@@ -70,6 +72,11 @@ _VERBS = (
     plan,
     lint,
     render,
+    doctor,
+    up,
+    status,
+    logs,
+    down,
     prompt,
     run,
     prove,

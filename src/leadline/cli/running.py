@@ -37,7 +37,7 @@ def run_and_report(
 
     options = RunOptions(runs_root, fresh=fresh, try_infeasible=try_infeasible)
     watcher = watch_on(console(stderr=True), plain=as_json)
-    redact = Redactor(_secrets(campaign))
+    redact = Redactor(campaign_secrets(campaign))
     try:
         path = await_work(run_campaign(campaign, text, options, watcher, redact))
     finally:
@@ -106,12 +106,20 @@ async def _require_server(campaign: Campaign) -> None:
         await Server(session, reach(deployment.target, deployment.model or "")).require_model()
 
 
-def _secrets(campaign: Campaign) -> tuple[str, ...]:
+def campaign_secrets(campaign: Campaign) -> tuple[str, ...]:
     """Values that must not reach any file: keys from the environment and from deployments."""
     deployments = [campaign.deployment(key) for key in campaign.deployments]
     named = {n: value for item in deployments for n, value in item.env.items() if _is_secret(n)}
     variables = [getattr(item.target, "api_key_env", None) for item in deployments]
-    return (*known_secrets(variables), *_long_enough(named.values()))
+    kept = [value for item in deployments for value in _file_secrets(item.target)]
+    return (*known_secrets(variables), *_long_enough((*named.values(), *kept)))
+
+
+def _file_secrets(target: Any) -> Iterable[str]:
+    from leadline.deploy.env_file import read_env_file
+
+    file = getattr(target, "env_file", None)
+    return read_env_file(file).values() if file else ()
 
 
 def known_secrets(variables: Iterable[str | None]) -> tuple[str, ...]:

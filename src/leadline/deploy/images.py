@@ -5,31 +5,43 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from leadline.deploy.refusals import refuse
 from leadline.deploy.target import OnPhase
-from leadline.errors import DeployError
+from leadline.launch import Pull
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
 
-def require_image(client: DockerClient, name: str, on_phase: OnPhase) -> str:
+def require_image(
+    client: DockerClient, name: str, on_phase: OnPhase, pull: Pull = "missing"
+) -> str:
     """The image's digest, or its id where it was built here; pulls what is missing.
 
-    Raises ``DeployError`` for an image that cannot be pulled.
+    Raises ``StartError`` for an image that cannot be had.
     """
     from docker.errors import APIError, ImageNotFound
 
     try:
-        return identify(client.images.get(name))
-    except ImageNotFound:
-        on_phase("pulling the image")
+        if pull != "always":
+            return identify(client.images.get(name))
+    except ImageNotFound as error:
+        if pull == "never":
+            raise refuse(
+                "the image is not there, and pull is never",
+                str(error.explanation or error),
+                where=name,
+                cure="docker load it, or set target.pull: missing",
+            ) from error
+    on_phase("pulling the image")
     try:
         for phase in _pull(client, name):
             on_phase(phase)
         return identify(client.images.get(name))
     except APIError as error:
-        raise DeployError(
+        raise refuse(
             f"the image cannot be pulled: {error.explanation or error}",
+            f"the image {name} cannot be pulled: {error.explanation or error}",
             where=name,
             cure="check its name and tag, log in to its registry, or load it with `docker load`",
         ) from error

@@ -14,6 +14,7 @@ from leadline.errors import SpecError
 from leadline.launch import Launch
 from leadline.units import parse_tokens
 
+_LOCAL = "127.0.0.1"  # where it listens unless told otherwise
 CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1")
 
 
@@ -78,6 +79,7 @@ def _launch(request: LaunchRequest) -> Launch:
             *("--model", model_file(request.model)),
             *("--alias", served),
             *("--port", str(request.port)),
+            *(() if request.host == _LOCAL else ("--host", request.host)),
             *options,
         ),
         port=request.port,

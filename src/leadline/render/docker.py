@@ -70,7 +70,7 @@ def compose_file(service: Service, env_file: str, host_port: int) -> tuple[Any, 
         "ports": [f"127.0.0.1:{host_port}:8000"],
         "shm_size": service.shm_bytes,
         "ulimits": ULIMITS,
-        "volumes": [f"{service.volume(cache)}:{cache.path}" for cache in service.caches],
+        "volumes": [_mount(volume) for volume in service.mounts()],
         "logging": {
             "driver": "json-file",
             "options": LOG_OPTIONS,
@@ -83,9 +83,10 @@ def compose_file(service: Service, env_file: str, host_port: int) -> tuple[Any, 
             "start_period": f"{service.start_limit_s}s",
         },
         "stop_grace_period": f"{service.grace_s}s",
+        **({"mem_limit": service.memory_bytes} if service.memory_bytes else {}),
         **_compose_devices(service.devices),
     }
-    volumes = [service.volume(cache) for cache in service.caches]
+    volumes = [volume.source for volume in service.mounts() if not volume.source.startswith("/")]
     document = {
         "name": service.name,
         "services": {"server": body},

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from typing import NamedTuple
 
-from leadline.errors import PlanError, SpecError
+from leadline.errors import SpecError
 from leadline.plan.campaign_plans import plan_cell
 from leadline.plan.hardware import parse_hardware
-from leadline.plan.schema import Plan
+from leadline.plan.schema import Finding
 from leadline.render.service import Service, describe_service
 from leadline.spec import Campaign, Cell
 
 Refused = dict[str, str]
 """Deployment to the plan's reason."""
+
+
+class Refusal(NamedTuple):
+    """Why the plan says that a deployment cannot work."""
+
+    reason: str
+    cure: str
 
 
 def describe_services(
@@ -26,23 +34,37 @@ def describe_services(
     services: list[Service] = []
     refused: Refused = {}
     for key, cells in _variants(campaign, names):
-        plans = [(plan_cell(campaign, cell), cell) for cell in cells]
-        plan, cell = max(plans, key=lambda pair: pair[0].limits.input_tokens)
-        if plan.binding and not try_infeasible:
-            refused[key] = f"{plan.binding.reason}; {_cure(plan)}"
+        service, refusal = describe_variant(campaign, key, cells)
+        if refusal and not try_infeasible:
+            refused[key] = f"{refusal.reason}; {refusal.cure}"
             continue
-        services.append(
-            describe_service(
-                campaign.name,
-                key,
-                cell.settings,
-                plan,
-                parse_hardware(str(campaign.hardware)),
-                output_tokens=cell.workload.longest_output,
-                image=getattr(cell.settings.target, "image", None),
-            )
-        )
+        services.append(service)
     return services, refused
+
+
+def group_cells(campaign: Campaign) -> dict[str, list[Cell]]:
+    """The cells of each deployment variant."""
+    cells = campaign.cells()
+    return {key: list(own) for key, own in groupby(cells, key=lambda cell: cell.deployment)}
+
+
+def describe_variant(
+    campaign: Campaign, key: str, cells: Sequence[Cell]
+) -> tuple[Service, Refusal | None]:
+    """One deployment variant, planned at its longest prompt."""
+    plans = [(plan_cell(campaign, cell), cell) for cell in cells]
+    plan, cell = max(plans, key=lambda pair: pair[0].limits.input_tokens)
+    service = describe_service(
+        campaign.name,
+        key,
+        cell.settings,
+        plan,
+        parse_hardware(str(campaign.hardware)),
+        output_tokens=cell.workload.longest_output,
+        image=getattr(cell.settings.target, "image", None),
+    )
+    found = plan.binding
+    return service, Refusal(found.reason, _cure(found)) if found else None
 
 
 def _variants(campaign: Campaign, names: Sequence[str]) -> Iterator[tuple[str, list[Cell]]]:
@@ -55,13 +77,10 @@ def _variants(campaign: Campaign, names: Sequence[str]) -> Iterator[tuple[str, l
                 where="--deployment",
                 cure=f"known: {', '.join(sorted(known))}",
             )
-    for key, group in groupby(cells, key=lambda cell: cell.deployment):
+    for key, group in group_cells(campaign).items():
         if not names or key.split("/")[0] in names:
-            yield key, list(group)
+            yield key, group
 
 
-def _cure(plan: Plan) -> str:
-    found = plan.binding
-    if found is None:
-        raise PlanError("a plan without a binding finding needs no cure", where="render")
+def _cure(found: Finding) -> str:
     return f"{found.direction} {found.flag}: {found.amount}"

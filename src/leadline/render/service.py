@@ -9,18 +9,19 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 from leadline.catalog.reading import read_table
 from leadline.engines.engine import LaunchRequest, load_engine
 from leadline.errors import PlanError, SpecError
-from leadline.launch import Container, Devices, Launch, Volume
+from leadline.launch import Container, Devices, Launch, Pull, Volume
 from leadline.plan.hardware import Hardware
 from leadline.plan.schema import Plan, Seconds
 from leadline.plan.startup import PROBE_FACTOR, estimate_start
-from leadline.spec import Deployment
+from leadline.spec import Deployment, DockerTarget
 from leadline.units import GIB, show_bytes, show_seconds, show_tokens
 
 PORT = 8000
@@ -67,11 +68,20 @@ class Service:
     shm_bytes: int
     host_bytes: int
     caches: tuple[Cache, ...]
+    volumes: tuple[Volume, ...]
+    """Of one machine: what the deployment mounts, and a model that lies there."""
     start: Seconds
     input_tokens: int
     output_tokens: int
     request_s: float
     """How long the longest request may take, by its slowest estimate and half more."""
+    phases: tuple[tuple[str, str], ...] = ()
+    """As of ``Launch``."""
+    memory_bytes: int | None = None
+    """A limit that the deployment asks for."""
+    env_file: str | None = None
+    """Where the deployment keeps its secrets."""
+    pull: Pull = "missing"
     notes: tuple[str, ...] = field(default=())
     """What the plan says of it, for people."""
 
@@ -84,8 +94,11 @@ class Service:
             port=PORT,
             devices=self.devices,
             shm_bytes=self.shm_bytes,
-            volumes=tuple(Volume(self.volume(cache), cache.path) for cache in self.caches),
+            memory_bytes=self.memory_bytes,
+            volumes=self.mounts(),
             secrets=self.secrets,
+            env_file=self.env_file,
+            pull=self.pull,
             stop_s=self.grace_s,
         )
         return Launch(
@@ -93,8 +106,14 @@ class Service:
             port=port,
             served_model=self.served_model,
             env=self.env,
+            phases=self.phases,
             container=container,
         )
+
+    def mounts(self) -> tuple[Volume, ...]:
+        """Of two for one place the deployment's own counts."""
+        caches = [Volume(self.volume(cache), cache.path) for cache in self.caches]
+        return tuple({volume.path: volume for volume in (*caches, *self.volumes)}.values())
 
     def volume(self, cache: Cache) -> str:
         """Weights are shared by all services of this machine; compiled code is of one."""
@@ -128,8 +147,10 @@ def describe_service(
     """
     engine, _, version = plan.engine.partition("==")
     facts = read_table("containers")[engine]
-    launch = _launch(engine, deployment, facts)
-    devices = _count_devices(plan, hardware)
+    own = docker_target(deployment)
+    program = (own.executable or facts["program"][0], *facts["program"][1:])
+    launch = _launch(engine, deployment, program[0])
+    devices = give_devices(_count_devices(plan, hardware), own)
     host_bytes, shm_bytes = _size_host(plan, devices)
     return Service(
         name=label(f"{campaign}-{key}"),
@@ -138,22 +159,50 @@ def describe_service(
         model=deployment.model or "",
         served_model=launch.served_model,
         image=image or _image(engine, version, facts),
-        program=tuple(facts["program"]),
-        arguments=launch.argv[len(facts["program"]) :],
+        program=program,
+        arguments=launch.argv[len(program) :],
         settings=deployment.settings,
         env={**_container_env(facts, deployment), **launch.env},
         own_env=deployment.env,
         secrets=("HF_TOKEN", "VLLM_API_KEY") if engine != "sglang" else ("HF_TOKEN",),
         devices=devices,
-        shm_bytes=shm_bytes,
+        shm_bytes=own.shm_size or shm_bytes,
+        memory_bytes=own.memory,
+        env_file=own.env_file,
+        pull=own.pull,
+        phases=launch.phases,
         host_bytes=host_bytes,
         caches=_caches(plan, facts),
+        volumes=own_volumes(own, deployment.model or ""),
         start=estimate_start(plan),
         input_tokens=plan.limits.input_tokens,
         output_tokens=output_tokens,
         request_s=plan.time.timeout_s if plan.time else 600.0,
         notes=tuple(_tell(plan)),
     )
+
+
+def docker_target(deployment: Deployment) -> DockerTarget:
+    """What the deployment asks of a Docker engine; nothing where it is meant for another target."""
+    target = deployment.target
+    return target if isinstance(target, DockerTarget) else DockerTarget()
+
+
+def give_devices(planned: Devices, target: DockerTarget) -> Devices:
+    if target.devices is None:
+        return planned
+    kind = planned.kind if planned.kind != "none" else "nvidia"
+    return replace(planned, kind=kind if target.devices else "none", per_node=target.devices)
+
+
+def own_volumes(target: DockerTarget, model: str) -> tuple[Volume, ...]:
+    """Those asked for, and a model of this machine unless it lies in one of them."""
+    asked = [_volume(text) for text in target.volumes]
+    path = Path(model)
+    within = any(path.is_relative_to(volume.path) for volume in asked)
+    if path.is_absolute() and path.exists() and not within:
+        asked.append(Volume(str(path), str(path), read_only=True))
+    return tuple(asked)
 
 
 def split_options(arguments: Sequence[str]) -> list[tuple[str, ...]]:
@@ -172,7 +221,12 @@ def label(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:63].rstrip("-")
 
 
-def _launch(engine: str, deployment: Deployment, facts: Mapping[str, Any]) -> Any:
+def _volume(text: str) -> Volume:
+    source, path, *mode = text.split(":")
+    return Volume(source, path, read_only=mode == ["ro"])
+
+
+def _launch(engine: str, deployment: Deployment, program: str) -> Launch:
     launch = load_engine(engine).launch
     if launch is None:
         raise SpecError(
@@ -187,7 +241,7 @@ def _launch(engine: str, deployment: Deployment, facts: Mapping[str, Any]) -> An
             host=ANYWHERE,
             settings=deployment.settings,
             env=deployment.env,
-            executable=facts["program"][0],
+            executable=program,
         )
     )
 

@@ -24,6 +24,7 @@ def report_document(run: Run, verdict: RunVerdict) -> dict[str, Any]:
         "deployments": [item.model_dump(mode="json") for item in verdict.deployments],
         "cells": [_cell(cell) for cell in verdict.cells],
         "comparisons": [ratio.model_dump(mode="json") for ratio in verdict.comparisons],
+        "target_costs": [cost.model_dump(mode="json") for cost in verdict.target_costs],
         "findings": [finding.model_dump(mode="json") for finding in verdict.findings],
         "warnings": list(verdict.warnings),
         "environment": run.document("environment.json"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 from leadline.metrics.statistics import Proportion, Spread
 from leadline.prove.structural import TRIAL_PROOFS
 from leadline.records import Comparison
 from leadline.units import show_rate, show_seconds, show_tokens
-from leadline.verdict import CellVerdict, DeploymentVerdict, RunVerdict, Trial
+from leadline.verdict import CellVerdict, DeploymentVerdict, RunVerdict, TargetCost, Trial
 
 STATUS_STYLES = {
     "pass": "bold green",
@@ -155,6 +156,30 @@ def qualified_sentence(item: DeploymentVerdict) -> str:
         f"The engine is qualified up to {word_tokens(item.qualified_tokens)}: every trial at every "
         "tested length up to it has all structural proofs."
     )
+
+
+def cost_sentences(cost: TargetCost) -> Iterator[str]:
+    """What the second target costs beside the first."""
+    first, second = cost.targets
+    yield f"{second} ({cost.deployments[1]}) beside {first} ({cost.deployments[0]}):"
+    before, after = cost.start_s
+    if before is not None and after is not None:
+        yield (
+            f"start-up {show_seconds(after)} instead of {show_seconds(before)}: "
+            f"{_word_difference(after - before)} (one start each)"
+        )
+    for found in cost.ttft:
+        ours, theirs = (word_spread(each) for each in found.ttft_s)
+        certainty = "" if found.told_apart else "; not told apart from chance"
+        yield (
+            f"TTFT of {found.prompts} equal prompts of {word_tokens(found.input_tokens)}: "
+            f"{theirs} instead of {ours}, median difference "
+            f"{_word_difference(found.difference_s)}{certainty}"
+        )
+
+
+def _word_difference(seconds: float) -> str:
+    return f"{'+' if seconds >= 0 else '−'}{show_seconds(abs(seconds))}"
 
 
 def effective_sentence(item: DeploymentVerdict) -> str:

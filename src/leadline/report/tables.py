@@ -16,6 +16,7 @@ from leadline.report.offline_table import render_rows
 from leadline.report.phrases import (
     NOTHING,
     STATUS_STYLES,
+    cost_sentences,
     proof_outcomes,
     word_engine,
     word_length,
@@ -44,6 +45,9 @@ def print_verdict(console: Console, verdict: RunVerdict) -> None:
         console.print(f"\nproofs: {', '.join(TRIAL_PROOFS)}; times: median [lowest, highest]")
     if verdict.comparisons:
         console.print(render_comparison(verdict.comparisons))
+    for cost in verdict.target_costs:
+        head, *lines = cost_sentences(cost)
+        console.print(Text(f"\n{head}", style="bold"), *(f"  {line}" for line in lines), sep="\n")
     console.print(
         Group(
             *_finding_blocks(verdict),

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from leadline.spec.frozen import Frozen
+from leadline.units import parse_bytes
 
 
 def _http_url(url: str) -> str:
@@ -17,11 +18,29 @@ def _http_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def _size(value: object) -> object:
+    return parse_bytes(value) if isinstance(value, str) else value
+
+
+def _mount(text: str) -> str:
+    """``SRC:DST`` or ``SRC:DST:ro``; a folder of the machine, or the name of a kept volume."""
+    source, _, rest = text.partition(":")
+    path, _, mode = rest.partition(":")
+    if not source or not path.startswith("/") or mode not in ("", "ro", "rw"):
+        raise ValueError(f"{text!r} is not a mount; write /folder:/path/inside or …:ro")
+    return text
+
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Bytes = Annotated[int, Field(gt=0), BeforeValidator(_size)]
+Mount = Annotated[str, AfterValidator(_mount)]
+
+
 class ProcessTarget(Frozen):
     """Leadline starts the engine as a process of this machine, bound to 127.0.0.1."""
 
     kind: Literal["process"] = "process"
-    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    port: Port | None = None
     """Default: a free port, chosen at each start."""
     executable: str | None = None
     """The engine's program, for example /opt/vllm/bin/vllm. Default: that of the environment
@@ -40,10 +59,30 @@ class OfflineTarget(Frozen):
 
 
 class DockerTarget(Frozen):
-    """The engine in a container of a Docker engine. Planned, not yet started by Leadline."""
+    """Leadline starts the engine in a container of this machine, published on 127.0.0.1.
+
+    With ``hardware`` its size comes from the plan, exactly as ``leadline render`` writes it; what
+    is given here takes precedence. Without, ``image`` is needed.
+    """
 
     kind: Literal["docker"] = "docker"
     image: str | None = None
+    """Default: the official image of the engine at the deployment's version."""
+    pull: Literal["missing", "always", "never"] = "missing"
+    port: Port | None = None
+    """On 127.0.0.1. Default: a free port in a campaign, 8000 for ``leadline up``."""
+    executable: str | None = None
+    """The engine's program inside the image, in place of the one known for the engine."""
+    volumes: tuple[Mount, ...] = ()
+    """``/folder:/path/inside[:ro]``, or the name of a volume that is kept. A model that is a file
+    or folder of this machine is mounted by itself, read-only."""
+    devices: Annotated[int, Field(ge=0)] | None = None
+    """GPUs, or Neuron chips. Default: as the plan says; none without a plan."""
+    shm_size: Bytes | None = None
+    memory: Bytes | None = None
+    """The container's memory limit. Default: none."""
+    env_file: str | None = None
+    """NAME=VALUE lines with secrets (HF_TOKEN, …); no one else may read it (mode 0600)."""
 
 
 class KubernetesTarget(Frozen):

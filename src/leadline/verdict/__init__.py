@@ -11,6 +11,7 @@ from leadline.verdict.schema import (
     GateResult,
     RunVerdict,
     Status,
+    TargetCost,
     Trial,
 )
 
@@ -21,6 +22,7 @@ __all__ = [
     "GateResult",
     "RunVerdict",
     "Status",
+    "TargetCost",
     "Trial",
     "judge_run",
 ]

@@ -14,6 +14,7 @@ from leadline.verdict.comparison import compare_cells
 from leadline.verdict.facts import Facts
 from leadline.verdict.loads import judge_load_cell
 from leadline.verdict.schema import CellVerdict, DeploymentVerdict, RunVerdict
+from leadline.verdict.targets import cost_targets
 from leadline.verdict.trials import judge_trials
 
 
@@ -26,7 +27,10 @@ def judge_run(run: Run) -> RunVerdict:
         (judge_load_cell if cell.is_load else judge_trials)(cell, campaign, facts)
         for cell in campaign.cells()
     )
-    deployments = {cell.deployment: cell.settings for cell in campaign.cells()}
+    settings = {cell.deployment: cell.settings for cell in campaign.cells()}
+    deployments = tuple(
+        _judge_deployment(key, item, cells, facts) for key, item in settings.items()
+    )
     return RunVerdict(
         run_id=run.facts["id"],
         campaign=campaign.name,
@@ -34,12 +38,11 @@ def judge_run(run: Run) -> RunVerdict:
         finished=bool(facts.named("run_finished")),
         seed=run.facts.get("seed"),
         cells=cells,
-        deployments=tuple(
-            _judge_deployment(key, item, cells, facts) for key, item in deployments.items()
-        ),
+        deployments=deployments,
         findings=tuple(facts.findings),
         warnings=tuple(facts.warnings()),
         comparisons=compare_cells(campaign, cells),
+        target_costs=tuple(cost_targets(campaign, deployments, cells)),
     )
 
 
@@ -64,6 +67,7 @@ def _judge_deployment(
         ),
         is_offline=deployment.target.kind == "offline",
         lengths_tested=bool(own),
+        image=ready.get("image"),
         words=EngineWords.model_validate(words) if words else None,
         recall_tested=any(cell.recall for cell in own),
     )

@@ -25,6 +25,8 @@ Conclusion = tuple[Status, str, str]
 INFRASTRUCTURE = frozenset(
     {
         "aborted", "bad_option", "crashed", "disconnected", "engine_missing",
+        "image_missing", "library_missing", "name_taken", "no_device", "no_gpu",
+        "program_missing", "restart_loop", "shm",
         "exceeds_trained_context",
         "hang", "invalid_parallelism", "malformed", "model_invalid", "model_missing", "oom",
         "port_in_use", "stalled", "start_failed", "start_timeout", "stream_error", "unknown",
@@ -117,6 +119,8 @@ class DeploymentVerdict(_Result):
     """What the engine said of itself at its last start, beside what was asked and foretold."""
     is_offline: bool = False
     """A script loaded it; ``start_s`` is the time to load and compile."""
+    image: str | None = None
+    """Digest of the image that it ran from."""
     lengths_tested: bool
     """Any length was tried alone; loads prove none."""
     recall_tested: bool
@@ -143,6 +147,27 @@ class Ratio(_Result):
     """Why the two are not comparable."""
 
 
+class TtftCost(_Result):
+    """The same prompts on two targets."""
+
+    input_tokens: int | None
+    prompts: int
+    ttft_s: tuple[Spread, Spread]
+    difference_s: float
+    """Median over the prompts, the second target's less the first's."""
+    told_apart: bool
+    """Every time of one is above every time of the other, of three prompts or more."""
+
+
+class TargetCost(_Result):
+    """Two deployments that differ by their target alone."""
+
+    deployments: tuple[str, str]
+    targets: tuple[str, str]
+    start_s: tuple[float | None, float | None]
+    ttft: tuple[TtftCost, ...]
+
+
 class RunVerdict(_Result):
     run_id: str
     campaign: str
@@ -154,6 +179,7 @@ class RunVerdict(_Result):
     findings: tuple[Finding, ...]
     warnings: tuple[str, ...]
     comparisons: tuple[Ratio, ...] = ()
+    target_costs: tuple[TargetCost, ...] = ()
 
     @property
     def exit_code(self) -> int:

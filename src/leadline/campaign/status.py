@@ -1,0 +1,127 @@
+"""One look at a standing service: its state, what it counts, what it last complained of."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+import aiohttp
+
+from leadline.deploy.health import is_healthy
+from leadline.deploy.standing import Services, Standing
+from leadline.engines.engine import Engine, LaunchRequest, load_engine
+from leadline.errors import LeadlineError
+from leadline.launch import Endpoint, Launch
+from leadline.load.server import Server
+from leadline.metrics.devices import open_devices
+from leadline.metrics.scrape import growth
+
+_TAIL = 400
+_WARNING = re.compile(r"\b(WARN|WARNING|ERROR|CRITICAL|FATAL)\b|Traceback", re.IGNORECASE)
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Look:
+    at_s: float
+    standing: Standing
+    phase: str
+    """``ready``, what it is doing while it starts, or how it ended."""
+    engine: str = ""
+    gauges: Mapping[str, float] = field(default_factory=dict)
+    counters: Mapping[str, float] = field(default_factory=dict)
+    rates: Mapping[str, float] = field(default_factory=dict)
+    """Growth of the counters per second since the look before."""
+    warnings: tuple[str, ...] = ()
+
+
+async def look_at(
+    session: aiohttp.ClientSession, services: Services, standing: Standing, before: Look | None
+) -> Look:
+    """What cannot be asked is left out; nothing is raised."""
+    log = await asyncio.to_thread(_read_tail, services, standing.name)
+    warnings = tuple(line for line in log if _WARNING.search(line))[-_SHOWN:]
+    if not standing.is_alive or standing.url is None:
+        return Look(
+            monotonic(), standing, standing.exit_status or standing.state, "", {}, {}, {}, warnings
+        )
+    if not await is_healthy(session, _launch(standing)):
+        return Look(monotonic(), standing, _phase(standing, log), warnings=warnings)
+    server = Server(session, Endpoint(standing.url, standing.model))
+    engine = await _recognise(server)
+    gauges, counters = await _measure(server, engine)
+    now = monotonic()
+    return Look(
+        at_s=now,
+        standing=standing,
+        phase="ready",
+        engine=engine.name,
+        gauges=gauges,
+        counters=counters,
+        rates=_rates(before, counters, now),
+        warnings=warnings,
+    )
+
+
+def measure_devices() -> list[dict[str, Any]]:
+    """Accelerators and the machine, each as one line of telemetry."""
+    return list(open_devices(None, 1.0)())
+
+
+def share_cached(look: Look) -> float | None:
+    """Of all prompt tokens since the service started."""
+    asked = look.counters.get("queried_tokens") or look.counters.get("prompt_tokens")
+    cached = look.counters.get("cached_tokens")
+    return cached / asked if asked and cached is not None else None
+
+
+def _read_tail(services: Services, name: str) -> list[str]:
+    try:
+        lines = services.log(name, follow=False, lines=_TAIL)
+        return [line.decode(errors="replace").rstrip() for line in lines]
+    except LeadlineError:
+        return []
+
+
+def _launch(standing: Standing) -> Launch:
+    port = int(str(standing.url).rsplit(":", 1)[1])
+    return Launch(argv=(), port=port, served_model=standing.model)
+
+
+def _phase(standing: Standing, log: list[str]) -> str:
+    phases = _phases(standing.engine)
+    found = [doing for line in log for text, doing in phases if text in line]
+    return found[-1] if found else "starting"
+
+
+def _phases(name: str) -> tuple[tuple[str, str], ...]:
+    try:
+        launch = load_engine(name).launch
+        return launch(LaunchRequest("model", 1, {}, {}, "x")).phases if launch else ()
+    except LeadlineError:
+        return ()
+
+
+async def _recognise(server: Server) -> Engine:
+    try:
+        return await server.recognise()
+    except LeadlineError:
+        return load_engine("openai")
+
+
+async def _measure(server: Server, engine: Engine) -> tuple[dict[str, float], dict[str, float]]:
+    try:
+        return await server.gauges(engine), await server.counters(engine)
+    except LeadlineError:
+        return {}, {}
+
+
+def _rates(before: Look | None, counters: Mapping[str, float], now: float) -> dict[str, float]:
+    if before is None or not before.counters or now <= before.at_s:
+        return {}
+    passed = now - before.at_s
+    return {name: more / passed for name, more in growth(before.counters, counters).items()}

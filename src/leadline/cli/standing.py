@@ -1,0 +1,270 @@
+"""``leadline up``, ``status``, ``logs``, ``down``: services that stay."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from leadline.cli.options import json_option
+from leadline.cli.terminal import console, echo_json
+from leadline.errors import SpecError
+
+if TYPE_CHECKING:
+    from leadline.campaign.standing import Wanted
+    from leadline.campaign.status import Look
+    from leadline.deploy.standing import Standing
+    from leadline.report.status_page import ServiceRow
+    from leadline.spec import Campaign
+
+_SCHEMA = "leadline.status/1"
+_INTERVAL_S = 2.0
+_target_option = click.option(
+    "--target", "kind", default="docker", show_default=True, help="docker or kubernetes."
+)
+
+
+@click.command()
+@click.argument("campaign_file", metavar="CAMPAIGN.yaml", type=click.Path(path_type=Path))
+@click.option("--deployment", "name", help="Default: the campaign's only one.")
+@click.option("--target", "kind", help="docker, kubernetes or process. Default: the deployment's.")
+@click.option("--port", type=click.IntRange(1, 65535), help="On 127.0.0.1. Default: 8000.")
+@click.option("--try-infeasible", is_flag=True, help="Also what the plan says cannot work.")
+@json_option
+def up(
+    campaign_file: Path,
+    name: str | None,
+    kind: str | None,
+    port: int | None,
+    try_infeasible: bool,
+    as_json: bool,
+) -> int:
+    """Start a deployment as a service that stays, wait until it is ready, print its address.
+
+    What runs is what `leadline render` writes. Ready means: healthy, the model listed, one token
+    generated. Interrupted or failed, `up` takes away what it started; a service that is up already
+    is left as it is. With --target process the server runs until you press Ctrl-C.
+    """
+    from leadline.campaign.standing import choose_deployment, want
+    from leadline.spec import read_campaign
+
+    campaign = read_campaign(campaign_file)
+    key, cells = choose_deployment(campaign, name)
+    if (kind or cells[0].settings.target.kind) == "process":
+        return _serve_here(campaign, key, port)
+    wanted = want(campaign, key, kind, port, force=try_infeasible)
+    return _raise(campaign, wanted, as_json=as_json)
+
+
+@click.command()
+@click.argument("name", required=False)
+@_target_option
+@click.option("--watch", is_flag=True, help="Look again every two seconds, until Ctrl-C.")
+@json_option
+def status(name: str | None, kind: str, watch: bool, as_json: bool) -> int:
+    """Show what is up: state, load, KV cache, rates, devices, last warnings.
+
+    Exit code 1 if a service is not ready.
+    """
+    from leadline.cli.running import await_work
+
+    try:
+        return await_work(_show_status(name, kind, watch=watch, as_json=as_json))
+    except KeyboardInterrupt:
+        return 130  # of a look, which stops nothing
+
+
+@click.command()
+@click.argument("name", required=False)
+@_target_option
+@click.option("-f", "--follow", is_flag=True, help="And what comes, until Ctrl-C.")
+@click.option("-n", "--lines", default=200, show_default=True, help="How many; 0 for all.")
+def logs(name: str | None, kind: str, follow: bool, lines: int) -> int:
+    """Print the log of a service, without its secrets."""
+    from leadline.campaign.standing import open_services
+    from leadline.cli.running import known_secrets
+    from leadline.journal import Redactor
+
+    services, redact = open_services(kind), Redactor(known_secrets(()))
+    chosen = _choose(services.services(), name)
+    try:
+        for line in services.log(chosen.name, follow=follow, lines=lines):
+            click.echo(redact(line.decode(errors="replace")), nl=False)
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130  # the service goes on
+    return 0
+
+
+@click.command()
+@click.argument("names", nargs=-1)
+@_target_option
+@click.option("--all", "everything", is_flag=True, help="All that Leadline ever started there.")
+@click.option("--volumes", is_flag=True, help="Also its volumes: weights and compiled code.")
+@json_option
+def down(names: tuple[str, ...], kind: str, everything: bool, volumes: bool, as_json: bool) -> int:
+    """Take services away. NAME is a service, or a run whose containers a killed Leadline left.
+
+    Only what carries Leadline's label is touched.
+    """
+    from leadline.campaign.standing import open_services
+
+    services = open_services(kind)
+    told: list[str] = []
+    for standing in _choose_all(services.services(), names, everything=everything):
+        told += services.down(standing.name, volumes=volumes)
+    if as_json:
+        echo_json({"down": told})
+    else:
+        click.echo("\n".join(told) or "nothing of Leadline is there")
+    return 0
+
+
+def _raise(campaign: Campaign, wanted: Wanted, *, as_json: bool) -> int:
+    from leadline.campaign.standing import explain_failure, raise_service
+    from leadline.cli.running import await_work, campaign_secrets
+    from leadline.deploy.target import StartError
+    from leadline.journal import Redactor
+    from leadline.units import show_seconds
+
+    screen = console(stderr=True)
+    assert wanted.launch.container  # noqa: S101
+    name = wanted.launch.container.name
+    limit = show_seconds(wanted.start_limit_s)
+    screen.print(f"{name}: starting on {wanted.kind}; given up after {limit}", highlight=False)
+    work = raise_service(
+        wanted,
+        Redactor(campaign_secrets(campaign)),
+        lambda phase: screen.print(f"{name}: {phase}", highlight=False, markup=False),
+    )
+    try:
+        endpoint = await_work(work)
+    except StartError as error:
+        finding = explain_failure(error)
+        click.echo(f"leadline: {error}\n  {finding.code} {finding.title}", err=True)
+        for line in finding.evidence:
+            click.echo(f"  | {line}", err=True)
+        click.echo(f"  cure: {finding.remedy}\n  what was started is gone again", err=True)
+        return error.exit_code
+    except KeyboardInterrupt:
+        click.echo(f"\n{name}: interrupted; what this command started is gone again", err=True)
+        return 130
+    if as_json:
+        echo_json({"name": name, "url": endpoint.url, "model": endpoint.model})
+    else:
+        click.echo(endpoint.url)
+        screen.print(f"{name}: ready, model {endpoint.model}; leadline status | logs | down {name}")
+    return 0
+
+
+def _serve_here(campaign: Campaign, key: str, port: int | None) -> int:
+    """A process ends with the one that started it: to stay, it needs a platform."""
+    from leadline.campaign.standing import serve_here
+    from leadline.cli.running import await_work, campaign_secrets
+    from leadline.journal import Redactor
+
+    def show(text: str) -> None:
+        click.echo(f"{key}: {text}", err=True)
+
+    redact = Redactor(campaign_secrets(campaign))
+    return await_work(serve_here(campaign, key, port, redact, show, click.echo))
+
+
+async def _show_status(name: str | None, kind: str, *, watch: bool, as_json: bool) -> int:
+    import asyncio
+
+    from rich.live import Live
+
+    from leadline.campaign.standing import open_services
+    from leadline.campaign.status import look_at, measure_devices
+    from leadline.load.server import open_session
+    from leadline.report.status_page import status_page
+
+    services = open_services(kind)
+    looks: dict[str, Look] = {}
+
+    async def look() -> list[Look]:
+        standing = await asyncio.to_thread(services.services)
+        chosen = [each for each in standing if name in (None, each.name)]
+        async with open_session() as session:
+            for each in chosen:
+                looks[each.name] = await look_at(session, services, each, looks.get(each.name))
+        return [looks[each.name] for each in chosen]
+
+    found = await look()
+    if name and not found:
+        raise SpecError(f"no service {name!r} is there", where=kind, cure="leadline status")
+    if any(each.counters for each in found):  # a rate needs two looks
+        await asyncio.sleep(1)
+        found = await look()
+    if as_json:
+        facts = [_facts(each) for each in found]
+        echo_json({"schema": _SCHEMA, "services": facts, "devices": measure_devices()})
+    elif not found:
+        click.echo("nothing of Leadline is up; leadline up CAMPAIGN.yaml starts a deployment")
+    elif not watch:
+        console().print(status_page([_row(each) for each in found], measure_devices()))
+    else:
+        with Live(console=console(), auto_refresh=False, screen=console().is_terminal) as live:
+            while True:
+                page = status_page([_row(each) for each in await look()], measure_devices())
+                live.update(page, refresh=True)
+                await asyncio.sleep(_INTERVAL_S)
+    return 0 if all(each.phase == "ready" for each in found) else 1
+
+
+def _row(look: Look) -> ServiceRow:
+    from leadline.campaign.status import share_cached
+    from leadline.report.status_page import ServiceRow
+
+    standing = look.standing
+    return ServiceRow(
+        name=standing.name,
+        state=standing.state,
+        phase="killed: over its memory limit" if standing.out_of_memory else look.phase,
+        url=standing.url or "",
+        engine=look.engine or standing.engine,
+        restarts=standing.restarts,
+        gauges=look.gauges,
+        rates=look.rates,
+        cached_share=share_cached(look),
+        warnings=look.warnings,
+    )
+
+
+def _facts(look: Look) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {name: value for name, value in asdict(look).items() if name != "at_s"}
+
+
+def _choose(found: list[Standing], name: str | None) -> Standing:
+    fitting = [each for each in found if name in (None, each.name)]
+    if len(fitting) == 1:
+        return fitting[0]
+    raise SpecError(
+        f"no service {name!r} is there" if name else f"{len(found)} services are there",
+        where="NAME",
+        cure=f"name one of: {', '.join(each.name for each in found) or 'none is up'}",
+    )
+
+
+def _choose_all(
+    found: list[Standing], names: tuple[str, ...], *, everything: bool
+) -> list[Standing]:
+    """By name or by run; without either the only service."""
+    if everything:
+        return found
+    if not names:
+        return [_choose([each for each in found if each.owner in ("", "up")], None)]
+    chosen = []
+    for name in names:
+        fitting = [each for each in found if each.name == name or _is_of_run(each, name)]
+        chosen += fitting or [_choose(found, name)]
+    return chosen
+
+
+def _is_of_run(standing: Standing, name: str) -> bool:
+    return standing.owner != "up" and standing.owner.rpartition("-")[0] == name

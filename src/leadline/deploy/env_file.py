@@ -1,0 +1,35 @@
+"""Files of secrets: ``NAME=VALUE`` lines, as ``docker run --env-file`` reads them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from leadline.errors import SpecError
+
+_OTHERS = 0o077
+
+
+def read_env_file(path: str) -> dict[str, str]:
+    """The variables; a bare ``NAME`` takes its value from our environment.
+
+    Raises ``SpecError`` for a file that is not there, or that others may read.
+    """
+    file = Path(path).expanduser()
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+        mode = file.stat().st_mode
+    except OSError as error:
+        raise SpecError(
+            f"cannot be read: {error.strerror}", where=path, cure="correct target.env_file"
+        ) from error
+    if mode & _OTHERS:
+        raise SpecError(
+            "others on this machine may read these secrets", where=path, cure=f"chmod 600 {path}"
+        )
+    found: dict[str, str] = {}
+    for line in lines:
+        name, equals, value = line.lstrip().partition("=")
+        if name and not name.startswith("#"):
+            found[name.strip()] = value if equals else os.environ.get(name.strip(), "")
+    return {name: value for name, value in found.items() if value}
