@@ -425,6 +425,9 @@ def test_a_warm_study_states_what_the_cache_should_find_and_found(
     with pytest.raises(SystemExit):
         main(["report", "last"])
     assert "by each request: as asked" in " ".join(capsys.readouterr().out.split())
+    (path,) = Path("runs/bench").iterdir()
+    pages = [path / "report.md", *path.glob("load-*.md")]
+    assert all("as asked" in page.read_text(encoding="utf-8") for page in pages)
 
 
 def test_a_cache_that_is_not_as_warm_as_asked_is_inconclusive(

@@ -35,9 +35,10 @@ class Words(NamedTuple):
     """(what, its value)"""
 
 
-def word_load(title: str, load: LoadVerdict) -> Words:
+def word_load(title: str, load: LoadVerdict, cache: CacheUse | None = None) -> Words:
     columns = ("", "p50", "p90", "p99", "highest", "values")
-    return Words(title, columns, list(_times(load)), _STARTS, list(_lines(load)))
+    lines = [*_lines(load), *([("cache", word_cache(cache))] if cache else [])]
+    return Words(title, columns, list(_times(load)), _STARTS, lines)
 
 
 def word_sweep(title: str, sweep: SweepVerdict) -> Words:
@@ -75,9 +76,7 @@ def render_loads(cell: CellVerdict) -> RenderableType:
         parts.append(_render(word_sweep(cell.cell, cell.sweep)))
     if cell.load:
         title = f"the step of {cell.load.load}" if cell.sweep else f"{cell.cell}: {cell.load.load}"
-        words = word_load(title, cell.load)
-        cache = [("cache", word_cache(cell.cache))] if cell.cache else []
-        parts.append(_render(words._replace(lines=[*words.lines, *cache])))
+        parts.append(_render(word_load(title, cell.load, cell.cache)))
     outcome = Text(word_status(cell), style=STATUS_STYLES[cell.status])
     if cell.reason:
         outcome.append(f"  {cell.reason}", style="default")

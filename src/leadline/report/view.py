@@ -115,7 +115,8 @@ def _loads(cell: CellVerdict) -> Iterator[dict[str, Any]]:
     if cell.sweep:
         yield word_sweep(f"{cell.cell}: a sweep", cell.sweep)._asdict()
     if cell.load:
-        yield word_load(f"{cell.cell}: {cell.load.load}", cell.load)._asdict()
+        title = f"{cell.cell}: {cell.load.load}"
+        yield word_load(title, cell.load, cell.cache)._asdict()
 
 
 def _gate(name: str, limit: str, value: float | None, passed: bool | None) -> str:
