@@ -286,7 +286,7 @@ def test_a_value_inside_the_matrix_is_checked_like_any_other() -> None:
             SMALL + "zzz: 1\n",
             (
                 "c.yaml:5: zzz: unknown key; known: name, model, hardware, seed, deployments, "
-                "matrix, "
+                "matrix, order, "
                 "workload, timeouts, gates"
             ),
         ),
@@ -321,7 +321,7 @@ def test_an_unknown_key_gets_file_line_and_the_nearest_name(text: str, message: 
         (
             "name: a\ndeployments: {x: {target: cloud}}\n",
             (
-                "c.yaml:2: deployments.x.target: not a target; write process, docker, "
+                "c.yaml:2: deployments.x.target: not a target; write process, offline, docker, "
                 "kubernetes, or http://HOST:PORT"
             ),
         ),
