@@ -74,7 +74,7 @@ def test_the_ratio_is_that_of_pairs_whatever_the_machine_did_meanwhile(tmp_path:
 
 def test_ratios_and_refusals_are_said_in_words(tmp_path: Path) -> None:
     ttft, *_ = judge(tmp_path / "six", *both(6)).comparisons
-    place = ("input_tokens=100", "TTFT", "b", "a")
+    place = ("100", "TTFT", "b", "a")
     assert word_ratio(ttft) == (*place, "1.50", "1.50 to 1.50", "6")
     few, *_ = judge(tmp_path / "two", *both(2), repeats=2).comparisons
     reason = "none: 2 pairs; an interval needs 6; single pairs 1.50 to 1.50"

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from leadline.verdict.schema import Ratio
 
-COLUMNS = ("workload", "measure", "deployment", "to", "ratio", "95 % interval", "pairs")
+COLUMNS = ("input", "measure", "deployment", "to", "ratio", "95 % interval", "pairs")
 CAPTION = (
     "Ratio of the times: below 1, the deployment is faster than the one it is held to. Geometric "
     "mean over pairs of the same prompt, taken in turn; the interval draws whole pairs again."
@@ -19,7 +19,8 @@ _MEASURES = {"ttft_s": "TTFT", "tpot_s": "TPOT", "e2e_s": "whole answer"}
 
 def word_ratio(ratio: Ratio) -> tuple[str, ...]:
     """One row, by ``COLUMNS``."""
-    place = (ratio.workload, _MEASURES[ratio.measure], ratio.deployment, ratio.baseline)
+    workload = ratio.workload.removeprefix("input_tokens=")  # lengths, where nothing else differs
+    place = (workload, _MEASURES[ratio.measure], ratio.deployment, ratio.baseline)
     if ratio.ratio is None:
         return (*place, "not comparable", ratio.refused, "0")
     found = ratio.ratio
