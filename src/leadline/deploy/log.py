@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from leadline.deploy.target import OnPhase
@@ -44,3 +44,17 @@ class ServerLog:
             if pattern in line and phase != self._phase:
                 self._phase = phase
                 self._on_phase(phase)
+
+
+async def split_lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Whole lines of a stream; an endless one comes in pieces."""
+    rest = b""
+    async for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            yield line + b"\n"
+        if len(rest) > LINE_BYTES:
+            yield rest
+            rest = b""
+    if rest:
+        yield rest

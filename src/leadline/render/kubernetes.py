@@ -14,6 +14,8 @@ from leadline.units import GIB
 
 Object = dict[str, Any]
 MANAGER = "leadline"
+NAME_LABEL = "app.kubernetes.io/instance"
+MANAGER_LABEL = "app.kubernetes.io/managed-by"
 _PERIOD_S = 10
 _LIVENESS = {"periodSeconds": 30, "timeoutSeconds": 30, "failureThreshold": 10}
 _GROUP_API = "leaderworkerset.x-k8s.io/v1"
@@ -30,8 +32,9 @@ def list_objects(service: Service, namespace: str) -> list[tuple[Object, Comment
     ]
 
 
-def secret_name(service: Service) -> str:
-    return f"{service.name}-secrets"
+def secret_name(name: str) -> str:
+    """Of the service of that name."""
+    return f"{name}-secrets"
 
 
 def ready_program(service: Service) -> str:
@@ -259,7 +262,7 @@ def _budget(service: Service, namespace: str) -> tuple[Object, Comments]:
 
 
 def _secret_variable(service: Service, name: str) -> Object:
-    reference = {"name": secret_name(service), "key": name, "optional": True}
+    reference = {"name": secret_name(service.name), "key": name, "optional": True}
     return {"name": name, "valueFrom": {"secretKeyRef": reference}}
 
 
@@ -279,14 +282,14 @@ def _metadata(service: Service, namespace: str, name: str | None = None) -> Obje
 
 
 def _selector(service: Service) -> dict[str, str]:
-    return {"app.kubernetes.io/instance": service.name}
+    return {NAME_LABEL: service.name}
 
 
 def _labels(service: Service) -> dict[str, str]:
     return {
         "app.kubernetes.io/name": service.engine,
         **_selector(service),
-        "app.kubernetes.io/managed-by": MANAGER,
+        MANAGER_LABEL: MANAGER,
     }
 
 
