@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 ORACLE := $(VENV)/oracle
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart install test check unit end-to-end docs examples lock clean
+.PHONY: quickstart install test check unit end-to-end test-engines docs examples lock clean
 
 quickstart: $(VENV)/quickstart.stamp
 	@OMP_WAIT_POLICY=passive $(BIN)/leadline quickstart
@@ -24,7 +24,8 @@ check:
 	$(BIN)/lint-imports --no-cache
 
 unit: $(ORACLE)/stamp
-	LEADLINE_ORACLE_WHEELS=$(ORACLE) $(BIN)/pytest tests --ignore tests/end_to_end
+	LEADLINE_ORACLE_WHEELS=$(ORACLE) $(BIN)/pytest tests --ignore tests/end_to_end \
+		--ignore tests/real_engines
 
 # The engines' own memory arithmetic, to be asked by the planner's tests; unpacked, not installed.
 $(ORACLE)/stamp: $(VENV)/dev.stamp
@@ -37,6 +38,10 @@ $(ORACLE)/stamp: $(VENV)/dev.stamp
 # Real engines; one at a time, since they share the cores.
 end-to-end:
 	$(BIN)/pytest tests/end_to_end --durations 10
+
+# vLLM and other engines that are installed on their own; what is not there is said and skipped.
+test-engines: $(VENV)/dev.stamp
+	$(BIN)/pytest tests/real_engines --durations 10 -rs
 
 docs: $(VENV)/dev.stamp
 	$(BIN)/python docs/make_reference.py

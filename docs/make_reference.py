@@ -18,7 +18,11 @@ from leadline.spec import (
     Deployment,
     EndpointTarget,
     Gates,
+    Goals,
+    Load,
     ProcessTarget,
+    SharedPrefix,
+    Sweep,
     Timeouts,
     Workload,
 )
@@ -71,6 +75,10 @@ def _campaign() -> str:
         "target, kind process": ProcessTarget,
         "target, kind endpoint": EndpointTarget,
         "workload": Workload,
+        "workload.load": Load,
+        "workload.load.sweep": Sweep,
+        "workload.load.goals": Goals,
+        "workload.shared_prefix": SharedPrefix,
         "timeouts": Timeouts,
         "gates": Gates,
     }

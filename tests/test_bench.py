@@ -22,11 +22,9 @@ from tests.fake_server import (
     usage,
 )
 
-from leadline.campaign.bench import Bench
+from leadline.campaign.wave import Wave
 from leadline.cli import main
 from leadline.journal import Run
-from leadline.load.runner import Job, run_closed
-from leadline.load.stream import Patience
 from leadline.metrics import load_verdict
 
 PROMPT_TOKENS = 20
@@ -49,7 +47,7 @@ def server(script: Sequence[Step] = SOUND, refusal: Answer | None = None) -> Fak
     routes = {
         "/v1/models": models("tiny"),
         "/version": Answer({"version": "0.12.0"}),
-        "/tokenize": Answer({"tokens": list(range(100))}),
+        "/tokenize": Answer({"tokens": list(range(300))}),
     }
     return FakeServer(script=script, refusal=refusal, routes=routes)
 
@@ -57,13 +55,20 @@ def server(script: Sequence[Step] = SOUND, refusal: Answer | None = None) -> Fak
 def bench(
     fake: FakeServer, capsys: pytest.CaptureFixture[str], *options: str, code: int = 0
 ) -> dict[str, Any]:
+    """The one load of the report, or what was said instead of one."""
     argv = ["bench", "--model", "tiny", "--corpus", "sea.txt", "--input-tokens", "20"]
     argv += ["--output-tokens", "4", "--json", *options]
     with serving_apart(fake), pytest.raises(SystemExit) as end:
         main([*argv, "--url", fake.url])
     printed = capsys.readouterr()
     assert end.value.code == code, printed.err
-    return dict(json.loads(printed.out)) if printed.out else {"stderr": printed.err}
+    if not printed.out:
+        return {"stderr": printed.err}
+    (cell,) = json.loads(printed.out)["cells"]
+    return {**(cell["load"] or {}), **{name: cell[name] for name in _OF_THE_CELL}}
+
+
+_OF_THE_CELL = ("cell", "status", "cause", "reason", "gates", "sweep")
 
 
 def test_a_closed_loop_is_measured_and_its_warm_up_is_left_out(
@@ -88,7 +93,7 @@ def test_a_closed_loop_is_measured_and_its_warm_up_is_left_out(
 def test_every_prompt_is_its_own_and_of_full_length(capsys: pytest.CaptureFixture[str]) -> None:
     fake = server()
     bench(fake, capsys, "--concurrency", "2", "--requests", "4", "--seed", "5")
-    bodies = [body for body in fake.bodies if "max_tokens" in body]
+    _probe, *bodies = (body for body in fake.bodies if "max_tokens" in body)
     assert {len(body["prompt"]) for body in bodies} == {PROMPT_TOKENS}
     assert len({body["cache_salt"] for body in bodies}) == len(bodies) == 4 + 2
     assert all(body["ignore_eos"] for body in bodies)
@@ -100,7 +105,7 @@ def test_an_open_loop_keeps_intended_and_real_times(capsys: pytest.CaptureFixtur
     assert found["late_s"]["n"] == 10
     assert found["goodput_per_s"] == pytest.approx(found["requests_per_s"])
     (path,) = Path("runs/bench").iterdir()
-    records = [record for record in Run(path).records() if record.purpose == "trial"]
+    records = [record for record in Run(path).records() if record.purpose == "load"]
     clocks = [record.exchange.clock for record in records]
     intended = [(clock.intended_ns - clocks[0].intended_ns) / 1e9 for clock in clocks]
     assert intended == pytest.approx([number / 50 for number in range(10)], abs=1e-6)
@@ -157,13 +162,15 @@ def test_no_trap_counts_as_a_success(
     assert found["ttft_s"] is None
 
 
-def test_a_server_that_refuses_the_first_request_ends_it_with_its_words(
+def test_a_server_that_refuses_every_request_is_told_in_its_words(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     fake = server(refusal=Answer({"error": {"message": "overloaded"}}, 503))
-    told = bench(fake, capsys, "--concurrency", "1", code=2)["stderr"]
-    assert "HTTP 503: overloaded" in told
-    assert not Path("runs").exists()
+    found = bench(fake, capsys, "--concurrency", "1", code=2)
+    assert found["status"] == "fail"
+    (path,) = Path("runs/bench").iterdir()
+    (finding,) = Run(path).findings()
+    assert any("HTTP 503: overloaded" in line for line in finding.evidence)
 
 
 @pytest.mark.parametrize(
@@ -201,35 +208,47 @@ def test_report_and_runs_know_a_load(capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit) as end:
         main(["report", "last", "--json"])
     assert end.value.code == 0
-    assert json.loads(capsys.readouterr().out) == first
+    (cell,) = json.loads(capsys.readouterr().out)["cells"]
+    assert cell["load"] == {name: first[name] for name in cell["load"]} | {"reason": ""}
     with pytest.raises(SystemExit):
         main(["report", "last"])
     shown = capsys.readouterr().out
     assert "TTFT" in shown
     assert "1 warm-up requests" in shown
+    (path,) = Path("runs/bench").iterdir()
+    for name in ("report.md", "report.html"):
+        page = (path / name).read_text(encoding="utf-8")
+        assert "ITL, per token" in page
+        assert "Only loads were run" in page
     with pytest.raises(SystemExit):
         main(["runs", "--json"])
     (row,) = json.loads(capsys.readouterr().out)
-    assert (row["state"], row["cells"]) == ("finished", "3 of 3 answered, pass")
+    assert (row["state"], row["cells"]) == ("finished", "1 pass")
 
 
 def test_an_interrupted_load_keeps_what_was_measured(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(Bench, "run", _run_two_and_stop)
+        patch.setattr(Wave, "run", _run_two_and_stop)
         bench(server(), capsys, "--concurrency", "1", "--requests", "5", code=130)
     with pytest.raises(SystemExit) as end:
         main(["report", "last", "--json"])
-    found = json.loads(capsys.readouterr().out)
+    (cell,) = json.loads(capsys.readouterr().out)["cells"]
     assert end.value.code == 1
-    assert (found["status"], found["answered"]) == ("inconclusive", 2)
-    assert found["reason"] == "interrupted after 2 of 5 requests"
+    assert (cell["status"], cell["load"]["answered"]) == ("inconclusive", 2)
+    assert cell["reason"] == "interrupted after 2 of 5 requests"
 
 
-async def _run_two_and_stop(load: Bench, jobs: list[Job], arrivals_s: list[float]) -> None:
-    patience = Patience(9, 9)
-    await run_closed(load.origin, jobs[:2], 1, patience, load.shots.append)
+_run_all = Wave.run
+
+
+async def _run_two_and_stop(wave: Wave, users: int | None, arrivals_s: Sequence[float]) -> None:
+    if wave.requests[0].purpose == "load_warmup":
+        await _run_all(wave, users, arrivals_s)
+        return
+    wave.requests = wave.requests[:2]
+    await _run_all(wave, users, arrivals_s)
     raise asyncio.CancelledError
 
 
@@ -242,4 +261,123 @@ def test_the_server_is_sampled_while_the_load_runs(capsys: pytest.CaptureFixture
     (path,) = Path("runs/bench").iterdir()
     sources = {line["source"] for line in Run(path).lines("telemetry")}
     assert "machine" in sources
-    assert (path / "report.html").read_text().count("<svg") == 6
+    (page,) = path.glob("load-*.html")
+    assert page.read_text().count("<svg") == 6
+
+
+# --- lengths --------------------------------------------------------------------------------
+
+
+def test_lengths_are_taken_in_turn_and_drawn_between_limits(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    counts = Echoing()
+    options = ("--concurrency", "2", "--requests", "6", "--warmup", "0")
+    found = bench(counts, capsys, *options, "--input-tokens", "10,30,20")
+    assert (found["status"], found["answered"]) == ("pass", 6)
+    _probe, *bodies = (body for body in counts.bodies if "max_tokens" in body)
+    sent = [len(body["prompt"]) for body in bodies]
+    assert sorted(sent) == [10, 10, 20, 20, 30, 30]
+
+    drawn = Echoing()
+    found = bench(drawn, capsys, *options, "--input-tokens", "10..40", "--output-tokens", "3..5")
+    assert found["status"] == "pass"
+    _probe, *bodies = (body for body in drawn.bodies if "max_tokens" in body)
+    assert all(10 <= len(body["prompt"]) <= 40 for body in bodies)
+    assert all(3 <= body["max_tokens"] <= 5 for body in bodies)
+    assert len({len(body["prompt"]) for body in bodies}) > 1
+
+
+class Echoing(FakeServer):
+    """Answers with as many tokens as asked for, and counts the prompt right."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        super().__init__(routes=server().routes)
+        self.seconds = seconds
+
+    async def completions(self, request: Any) -> Any:
+        body = json.loads(await request.read())
+        count, prompt = body["max_tokens"], len(body["prompt"])
+        tokens = [token("a", n + 1, "length" if n + 1 == count else None) for n in range(count)]
+        one = FakeServer((self.seconds, *tokens, usage(prompt, count), DONE), bodies=self.bodies)
+        return await one.completions(request)
+
+
+# --- sweeps ---------------------------------------------------------------------------------
+
+
+class OneAtATime(Echoing):
+    """Answers one request after the other, so that every user more makes all wait longer."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.service_s = seconds
+        self.turn: asyncio.Lock | None = None
+
+    async def completions(self, request: Any) -> Any:
+        self.turn = self.turn or asyncio.Lock()
+        async with self.turn:
+            await asyncio.sleep(self.service_s)
+            return await super().completions(request)
+
+
+def test_a_sweep_finds_the_largest_load_within_the_goals_and_its_neighbour(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = ("--sweep", "users=1..16", "--requests", "16", "--warmup", "0")
+    # Alone 50 ms; with n users a request waits for n - 1 others.
+    found = bench(OneAtATime(0.05), capsys, *options, "--ttft-goal", "0.32", "--goal-share", "0.7")
+    sweep = found["sweep"]
+    levels = [step["level"] for step in sweep["steps"]]
+    assert levels == sorted(levels)
+    assert levels[:3] == [1, 2, 4]
+    assert 4 <= sweep["largest"] < sweep["next_failing"] <= 8
+    assert sweep["next_failing"] - sweep["largest"] == 1
+    assert sweep["saturated_at"] is not None
+    assert sweep["saturated_at"] < levels[-1]
+    assert found["load"]["users"] == sweep["largest"]
+    with pytest.raises(SystemExit) as end:
+        main(["report", "last"])
+    assert end.value.code == 0
+    shown = capsys.readouterr().out
+    assert f"{sweep['largest']:g} users: 70% or more" in shown
+    assert "largest load" in shown
+
+
+def test_a_sweep_over_a_list_measures_exactly_these(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--sweep", "rate=20,40", "--requests", "4", "--arrivals", "constant")
+    found = bench(Echoing(), capsys, *options, "--e2e-goal", "9")
+    assert [step["level"] for step in found["sweep"]["steps"]] == [20, 40]
+    assert (found["sweep"]["largest"], found["sweep"]["next_failing"]) == (40, None)
+
+
+def test_a_sweep_of_which_no_load_is_within_the_goals_fails(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = ("--sweep", "users=1..8", "--requests", "2", "--ttft-goal", "0.001")
+    found = bench(Echoing(seconds=0.05), capsys, *options, code=1)
+    assert (found["status"], found["cause"]) == ("fail", "goals")
+    assert [step["level"] for step in found["sweep"]["steps"]] == [1]
+
+
+@pytest.mark.parametrize("sweep", ["8", "users=", "users=8..1", "threads=1,2", "users=2,1"])
+def test_a_sweep_that_cannot_be_meant_is_wrong_use(
+    sweep: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "cure:" in bench(server(), capsys, "--sweep", sweep, code=3)["stderr"]
+
+
+# --- beside loads ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("room", "warned"), [("23", True), ("24", False)])
+def test_an_answer_too_short_for_its_passkey_is_warned_of(
+    room: str, warned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake = Echoing()
+    argv = ["prove", "--model", "tiny", "--corpus", "sea.txt", "--input-tokens", "900", "--json"]
+    fake.routes["/tokenize"] = Answer({"tokens": list(range(300))})
+    with serving_apart(fake), pytest.raises(SystemExit):
+        main([*argv, "--output-tokens", room, "--no-limit-probes", "--url", fake.url])
+    warnings = json.loads(capsys.readouterr().out)["warnings"]
+    assert any("before its passkey" in text for text in warnings) == warned

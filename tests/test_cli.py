@@ -121,8 +121,8 @@ workload: {{corpus: {corpus}}}
     [
         ({"engine": "vlm"}, "engine: unknown engine 'vlm'"),
         (
-            {"engine": "sglang"},
-            "deployments: Leadline cannot start sglang itself yet, only talk to a running server",
+            {"engine": "openai"},
+            "deployments: Leadline cannot start openai itself yet, only talk to a running server",
         ),
         ({"engine": "vlm", "target": "'http://127.0.0.1:1'"}, "engine: unknown engine 'vlm'"),
         ({"settings": "{ctx_size: lots}"}, "settings.ctx_size: 'lots' is not a token count"),

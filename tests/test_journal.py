@@ -153,6 +153,20 @@ def test_records_and_findings_come_back_as_they_were_written(path: Path) -> None
     assert list(run.lines("scrapes")) == [{"at": "now", "before": {"a": 1.0}}]
 
 
+def test_the_records_of_a_load_wait_for_the_disk_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr("os.fsync", synced.append)
+    records = [make_record(trial=trial) for trial in range(1, 40)]
+    journal = Journal(path)
+    journal.records(records)
+    journal.records([])
+    journal.close()
+    assert Run(path).records() == records
+    assert len(synced) == 2
+
+
 def test_each_line_names_its_schema(path: Path) -> None:
     journal = Journal(path)
     journal.record(make_record())

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, computed_field
 
 RECORD_SCHEMA = "leadline.record/1"
 FINDING_SCHEMA = "leadline.finding/1"
 
-Purpose = Literal["warmup", "trial", "edge", "over_limit"]
+# The time of a request among others says nothing of one that is alone: "load" is no "trial".
+Purpose = Literal["warmup", "trial", "edge", "over_limit", "load_warmup", "load"]
 
 FailureKind = Literal[
     "unreachable",  # no connection could be made
@@ -21,6 +22,7 @@ FailureKind = Literal[
     "disconnected",  # the connection ended before the stream did
     "timeout",  # no first token within the planned time
     "stalled",  # tokens came, then none for longer than planned
+    "aborted",  # the stream ends well-formed, and says that the server gave the request up
     "malformed",  # the answer is not what the API promises
     "prompt",  # we could not build the prompt
 ]
@@ -116,10 +118,54 @@ class Record(_Line):
     attempt: int
     """Which start of the deployment served it, from 1."""
     purpose: Purpose
+    step: int = 0
+    """Which load of its cell: 1 for the only one, up to the last step of a sweep."""
     sent: Sent
     exchange: Exchange
     counters: dict[str, float] = {}
     """Growth of the engine's own counters across the request, by canonical name."""
+
+
+class Comparison(_Line):
+    """A figure that the plan foretold and the engine then stated."""
+
+    name: str
+    unit: str
+    engine: float
+    plan: float
+    tolerance: float = 0.0
+    """Share of the plan's figure that rounding in the engine's words may hide."""
+    source: str
+    """What the plan's figure follows from."""
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def difference(self) -> float:
+        """(engine - plan) / plan."""
+        return (self.engine - self.plan) / self.plan if self.plan else float(bool(self.engine))
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def equal(self) -> bool:
+        return abs(self.difference) <= self.tolerance
+
+
+class EngineWords(_Line):
+    """What an engine said of itself when it was ready, beside what was asked and foretold."""
+
+    version: str = ""
+    figures: dict[str, float | int | str] = {}
+    quotes: dict[str, str] = {}
+    """The log line of each figure."""
+    settings: dict[str, str] = {}
+    """As the engine resolved them."""
+    differing: dict[str, tuple[str, str]] = {}
+    """Settings it resolved to another value: (asked, resolved)."""
+    comparisons: tuple[Comparison, ...] = ()
+    max_request_tokens: int | None = None
+    """The longest request its KV cache can ever hold, by the plan."""
+    remedy: str = ""
+    """For a cache that cannot hold one request of the whole window."""
 
 
 class Finding(_Line):

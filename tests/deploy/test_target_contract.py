@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import mmap
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -273,6 +275,36 @@ def test_stop_ends_the_workers_of_a_server_that_died_before(place: Any, tmp_path
 
 
 @pytest.mark.usefixtures("on_this_machine")
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="where Linux shows shared memory")
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_stop_removes_the_shared_memory_of_a_killed_server(
+    place: Any, tmp_path: Path, end: signal.Signals
+) -> None:
+    """As SGLang leaves a semaphore at each end; that of a living process is left alone."""
+    folder, name = Path("/dev/shm"), f"leadline-{os.getpid()}-{end.name}"
+    foreign = folder / f"{name}-foreign"
+    foreign.write_bytes(bytes(32))
+
+    async def use(target: Any, endpoint: Endpoint) -> None:
+        assert (folder / f"sem.{name}").exists()
+        os.kill(target.pid, end)
+        await target.exited(5)
+
+    hold = f"""
+import _multiprocessing, mmap
+lock = _multiprocessing.SemLock(1, 1, 1, "/{name}", False)
+file = open({str(foreign)!r}, "r+b")
+held = mmap.mmap(file.fileno(), 32)
+serve()
+"""
+    with foreign.open("r+b") as file, mmap.mmap(file.fileno(), 32):
+        start(place.target(), place.launch(hold), tmp_path / "log", use)
+        assert not (folder / f"sem.{name}").exists()
+        assert foreign.exists()
+    foreign.unlink()
+
+
+@pytest.mark.usefixtures("on_this_machine")
 def test_stop_does_not_wait_for_an_orphan_that_holds_the_log(
     place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,7 +326,7 @@ def test_stop_does_not_wait_for_an_orphan_that_holds_the_log(
 def test_a_server_that_does_not_want_to_end_is_killed(
     place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "_STOP_S", 0.05)
+    monkeypatch.setattr(process, "_STOP_S", 0.5)
     target = place.target()
     script = "signal.signal(signal.SIGTERM, signal.SIG_IGN); serve()"
     start(target, place.launch(script), tmp_path / "log")
@@ -448,3 +480,57 @@ def test_a_server_does_not_outlive_a_killed_leadline(tmp_path: Path) -> None:
 def test_a_free_port_is_free() -> None:
     with socket.create_server(("127.0.0.1", free_port())):
         pass
+
+
+BAR = """
+import sys
+print("before", flush=True)
+for done in (1, 2):
+    bar = f"Loading model shards: 50% Completed | {done}/4 [00:10<00:{40 - 10 * done}, 9 s/it]"
+    sys.stdout.write("\\r" + bar)
+    sys.stdout.flush()
+    time.sleep(0.05)
+print(flush=True)
+serve()
+"""
+
+
+def test_a_progress_bar_is_shown_as_it_is_redrawn(place: Any, tmp_path: Path) -> None:
+    what = replace(place.launch(BAR), phases=(("model shards", "loading the weights"),))
+    phases = start(place.target(), what, tmp_path / "log")
+    assert phases[:2] == [
+        "loading the weights: 1 of 4, 00:30 left",
+        "loading the weights: 2 of 4, 00:20 left",
+    ]
+
+
+SHARED = """
+import mmap
+path = f"/dev/shm/leadline-test-{os.getpid()}"
+descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+os.ftruncate(descriptor, 4096)
+child = os.fork()
+if child == 0 or not child_holds:
+    held = mmap.mmap(descriptor, 4096)
+if child == 0:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(60)
+print("segment", path, flush=True)
+serve()
+"""
+
+
+@pytest.mark.usefixtures("on_this_machine")
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("child_holds", [False, True])
+def test_no_shared_memory_of_a_server_outlives_it(
+    place: Any, tmp_path: Path, killed: bool, child_holds: bool
+) -> None:
+    async def kill(target: Any, _: Endpoint) -> None:
+        if killed:
+            os.kill(target.pid, signal.SIGKILL)
+
+    what = place.launch(f"child_holds = {child_holds}" + SHARED)
+    start(place.target(), what, tmp_path / "log", use=kill)
+    (line,) = [x for x in (tmp_path / "log").read_text().splitlines() if x.startswith("segment")]
+    assert not Path(line.split()[1]).exists()

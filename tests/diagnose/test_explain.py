@@ -35,6 +35,21 @@ UVICORN_BIND = (
     "ERROR:    [Errno 98] error while attempting to bind on address ('127.0.0.1', 8000): "
     "address already in use"
 )
+SGLANG_BAD_FLAG = "launch_server.py: error: unrecognized arguments: --max-totl-tokens 5"
+SGLANG_NO_MODEL = "OSError: Can't load the configuration of '/models/absent'. If you were trying"
+SGLANG_NO_HUB = (
+    "OSError: We couldn't connect to 'https://huggingface.co' to load the files, and couldn't find "
+    "them in the cached files."
+)
+SGLANG_BEYOND_TRAINING = (
+    "ValueError: Warning: User-specified context_length (262144) is greater than the derived "
+    "context_length (131072). This may lead to incorrect model outputs or CUDA errors."
+)
+SGLANG_SCHEDULER = "Scheduler hit an exception: Traceback (most recent call last):"
+SGLANG_SMALL_POOL = "AssertionError: Memory pool size is too small"
+SGLANG_NO_MEMORY = "RuntimeError: Not enough memory. Please try to increase --mem-fraction-static."
+SGLANG_SIGQUIT = "Received sigquit from a child process. It usually means the child failed."
+SGLANG_DEAD = "Rank 0 scheduler is dead. Please check if there are relevant logs."
 NO_MODULE = "ModuleNotFoundError: No module named 'xllamacpp'"
 VLLM_KV_TOO_SMALL = (
     "ValueError: To serve at least one request with the models's max seq len (200000), (4.29 GiB "
@@ -60,6 +75,22 @@ HUB_MISSING = (
     "huggingface_hub.errors.LocalEntryNotFoundError: Cannot find an appropriate cached snapshot "
     "folder for the specified revision on the local disk."
 )
+VLLM_CPU_MEMORY = (
+    "ValueError: Available memory on node 0 (12.98/23.54 GiB) on kv cache allocation is less than "
+    "requested memory for kv (4000.0 GiB). Decrease --kv-cache-memory-bytes, "
+    "VLLM_CPU_KVCACHE_SPACE, or reduce CPU memory used by other processes."
+)
+VLLM_LESS_THAN_ONE = (
+    "(EngineCore_DP0 pid=1) INFO 11-22 10:38:15 [kv_cache_utils.py:1291] Maximum concurrency for "
+    "4,000,000 tokens per request: 0.52x"
+)
+VLLM_STATISTICS = (
+    "(APIServer pid=1) INFO 11-22 10:44:54 [loggers.py:236] Engine 000: Avg prompt throughput: 0.0 "
+    "tokens/s, Avg generation throughput: 0.0 tokens/s, Running: 0 reqs, Waiting: 1 reqs, GPU KV "
+    "cache usage: 0.0%, Prefix cache hit rate: 0.0%"
+)
+NO_TOKEN = "no first token within 60 s"
+STUCK = {"running": 0.0, "waiting": 1.0, "kv_usage": 0.0}
 PROGRESS = "0.01.257.918 I cmn          init: llama threadpool init, n_threads = 2"
 
 VLLM_TOO_LONG = (
@@ -74,6 +105,9 @@ SGLANG_SUM = "HTTP 400: Requested token count exceeds the model's maximum contex
 LLAMACPP_TOO_LONG = (
     "HTTP 400: request (20000 tokens) exceeds the available context size (8192 tokens), "
     "try increasing it"
+)
+SGLANG_ABORTED = (
+    "HTTP 200, but finish_reason abort after 1 output tokens, and 1 prompt tokens counted"
 )
 VLLM_REJECTED = "HTTP 400: max_tokens must be at least 1, got 0. (parameter=max_tokens, value=0)"
 GONE = "ClientPayloadError: Response payload is not completed"
@@ -96,9 +130,31 @@ CASES = [
     ("START006", "bad_option", exited(VLLM_BAD_FLAG, status="exit code 2")),
     ("START006", "bad_option", exited(LLAMACPP_BAD_FLAG, status="exit code 2")),
     ("START007", "engine_missing", exited(NO_MODULE)),
+    ("START006", "bad_option", exited(SGLANG_BAD_FLAG, status="exit code 2")),
+    ("START014", "model_missing", exited(SGLANG_NO_MODEL)),
+    ("START014", "model_missing", exited(SGLANG_NO_HUB)),
+    ("START020", "exceeds_trained_context", exited(SGLANG_BEYOND_TRAINING)),
+    (
+        "START021",
+        "oom",
+        exited(SGLANG_SCHEDULER, SGLANG_SMALL_POOL, SGLANG_SIGQUIT, status="killed by SIGKILL"),
+    ),
+    (
+        "START021",
+        "oom",
+        exited(SGLANG_SCHEDULER, SGLANG_NO_MEMORY, SGLANG_SIGQUIT, status="killed by SIGKILL"),
+    ),
+    ("START022", "oom", exited(SGLANG_DEAD)),
+    (
+        "START023",
+        "start_failed",
+        exited(SGLANG_SCHEDULER, "KeyError: 'x'", SGLANG_SIGQUIT, status="killed by SIGKILL"),
+    ),
     ("START008", "start_timeout", Evidence(start_cause="timeout", log=(PROGRESS,))),
     ("START008", "start_timeout", Evidence(start_cause="timeout")),
     ("START010", "oom", exited(VLLM_KV_TOO_SMALL, VLLM_CORE_FAILED)),
+    ("START015", "oom", Evidence(start_cause="unusable", log=(VLLM_LESS_THAN_ONE,))),
+    ("START016", "oom", exited(VLLM_CPU_MEMORY, VLLM_CORE_FAILED)),
     ("START011", "oom", exited(VLLM_NO_KV, VLLM_CORE_FAILED)),
     ("START012", "exceeds_trained_context", exited(VLLM_BEYOND_TRAINING)),
     ("START013", "invalid_parallelism", exited(VLLM_HEADS)),
@@ -108,10 +164,31 @@ CASES = [
     ("RUN002", "too_long", failed("refused", VLLM_TOO_LONG)),
     ("RUN002", "too_long", failed("stream_error", SGLANG_TOO_LONG)),
     ("RUN002", "too_long", failed("refused", SGLANG_POOL)),
+    (
+        "RUN002",
+        "too_long",
+        failed("aborted", SGLANG_ABORTED, input_tokens=8187, window_tokens=8192, pool_tokens=9000),
+    ),
     ("RUN002", "too_long", failed("refused", SGLANG_SUM)),
+    (
+        "RUN020",
+        "too_long",
+        failed("refused", SGLANG_POOL, input_tokens=8000, window_tokens=8192, pool_tokens=4096),
+    ),
+    ("RUN020", "too_long", failed("refused", SGLANG_POOL, input_tokens=8000, window_tokens=8192)),
+    (
+        "RUN020",
+        "too_long",
+        failed("aborted", SGLANG_ABORTED, input_tokens=8000, window_tokens=8192, pool_tokens=4096),
+    ),
+    ("RUN021", "aborted", failed("aborted", SGLANG_ABORTED, input_tokens=80, pool_tokens=4096)),
+    ("RUN022", "truncated", Evidence(answered_tokens=94, output_tokens=500)),
     ("RUN002", "too_long", failed("refused", LLAMACPP_TOO_LONG)),
     ("RUN003", "rejected", failed("refused", VLLM_REJECTED)),
     ("RUN003", "rejected", failed("refused", "HTTP 500: CUDA error")),
+    ("RUN010", "hang", failed("timeout", NO_TOKEN, waiting=(STUCK, STUCK, STUCK))),
+    ("RUN010", "hang", failed("timeout", NO_TOKEN, log=(VLLM_STATISTICS,))),
+    ("RUN010", "hang", failed("timeout", NO_TOKEN, input_tokens=6000, pool_tokens=4096)),
     ("RUN004", "hang", failed("timeout", "no first token within 60 s")),
     ("RUN005", "stalled", failed("stalled", "no further chunk within 60 s after 9 chunks")),
     ("RUN006", "stream_error", failed("stream_error", "EngineCore encountered an issue.")),
@@ -133,7 +210,13 @@ def test_each_failure_gets_its_rule(code: str, cause: str, evidence: Evidence) -
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
 def test_no_rule_applies_to_the_failure_of_another(rule: Any) -> None:
     # Of the same failure a more general rule may say less: those stand behind in the order.
-    more_general = {"RUN001": {"RUN007", "RUN008"}, "RUN002": {"RUN003", "RUN006"}}
+    more_general = {
+        "RUN001": {"RUN007", "RUN008"},
+        "RUN002": {"RUN003", "RUN006", "RUN021"},
+        "RUN010": {"RUN004"},
+        "RUN020": {"RUN002", "RUN003", "RUN021"},
+        "START021": {"START023"},
+    }
     for code, _, evidence in CASES:
         if rule.apply(evidence) is not None:
             assert code == rule.code or rule.code in more_general.get(code, ())
@@ -190,6 +273,38 @@ def test_a_window_that_is_shorter_than_it_says_is_told_so() -> None:
 def test_without_a_known_window_the_direction_is_still_told() -> None:
     remedy = explain(failed("refused", LLAMACPP_TOO_LONG)).remedy
     assert remedy == "lower workload.input_tokens, or raise the server's context window"
+
+
+def test_a_request_that_is_never_scheduled_is_told_by_the_engines_own_gauges() -> None:
+    evidence = failed(
+        "timeout",
+        NO_TOKEN,
+        input_tokens=6000,
+        output_tokens=8,
+        pool_tokens=4096,
+        waiting=(STUCK, STUCK),
+    )
+    finding = explain(evidence)
+    assert finding.evidence == (
+        NO_TOKEN,
+        "the request takes 6,008 of KV cache, which holds 4,096 at most",
+        "the engine's gauges, 2 looks alike: kv_usage 0, running 0, waiting 1",
+    )
+    assert "at most 4,096" in finding.remedy
+
+
+def test_a_request_that_runs_slowly_is_no_livelock() -> None:
+    busy = {"running": 1.0, "waiting": 0.0, "kv_usage": 0.4}
+    queued = {"running": 1.0, "waiting": 1.0, "kv_usage": 0.4}
+    facts = {"input_tokens": 100, "pool_tokens": 4096}
+    for looks in ((busy, busy), (STUCK, busy), (queued, queued)):
+        assert explain(failed("timeout", NO_TOKEN, waiting=looks, **facts)).code == "RUN004"
+
+
+def test_the_plans_own_remedy_is_told_for_a_cache_that_is_too_small() -> None:
+    remedy = "lower max_model_len to at most 2,097,024"
+    evidence = Evidence(start_cause="unusable", log=(VLLM_LESS_THAN_ONE,), remedy=remedy)
+    assert explain(evidence).remedy == remedy
 
 
 def test_a_hang_names_the_length_and_the_time_limit_to_raise() -> None:

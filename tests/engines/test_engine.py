@@ -34,10 +34,18 @@ def test_an_unknown_engine_names_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    ("engine", "longest"), [("vllm", 7992), ("sglang", 7991), ("llamacpp", 7992)]
+    ("engine", "longest"), [("vllm", 7992), ("sglang", 7990), ("llamacpp", 7992)]
 )
 def test_the_longest_prompt_leaves_room_for_output_and_reserve(engine: str, longest: int) -> None:
     assert load_engine(engine).max_input_tokens(8192, 200) == longest
+
+
+def test_sglangs_longest_prompt_is_bound_by_the_kv_pool_too() -> None:
+    """Seen live: 32,761 of a window of 32,768; the answer cut to pool - 2 - input."""
+    sglang = load_engine("sglang")
+    assert sglang.max_input_tokens(32768, 1, pool_tokens=40000) == 32761
+    assert sglang.max_input_tokens(32768, 100, pool_tokens=4096) == 3994
+    assert sglang.max_input_tokens(32768, 100) == 32666
 
 
 @pytest.mark.parametrize(

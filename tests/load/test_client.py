@@ -652,12 +652,12 @@ def test_what_does_not_speak_http_is_a_failure_not_a_traceback() -> None:
 
 
 def test_sglangs_bogus_token_is_not_passed() -> None:
-    """A prompt that fits the context but not the KV pool: HTTP 200, one token, no usage."""
+    """A prompt that fits the context but not the KV pool: HTTP 200 and one token."""
     exchange = ask(token(" holder", reason="abort"), DONE, engine=load_engine("sglang"))
-    assert exchange.failure is None
-    proofs = prove_trial(make_record(exchange), load_engine("sglang"))
-    outcomes = {proof.name: proof.outcome for proof in proofs}
-    assert outcomes == {"count": "unknown", "cold": "unknown", "finish": "fail", "output": "pass"}
+    kind, message = problem(exchange)
+    assert kind == "aborted"
+    assert message.startswith("HTTP 200, but finish_reason abort")
+    assert prove_trial(make_record(exchange), load_engine("sglang")) == []
 
 
 # --- error texts ----------------------------------------------------------------------------

@@ -289,3 +289,10 @@ def test_a_server_of_no_known_engine_is_not_scraped() -> None:
     fake = FakeServer()
     assert ask({}, lambda server: server.counters(load_engine("openai")), fake=fake) == {}
     assert fake.headers == []
+
+
+@pytest.mark.parametrize(("name", "asked"), [("sglang", 1), ("vllm", 0)])
+def test_the_cache_is_flushed_where_the_engine_has_a_way_to(name: str, asked: int) -> None:
+    fake = FakeServer()
+    ask({}, lambda server: server.flush(load_engine(name)), fake=fake)
+    assert len(fake.headers) == asked

@@ -255,3 +255,18 @@ def test_a_certificate_that_nobody_vouches_for_is_unreachable(
     assert exchange.failure.kind == "unreachable"
     assert "certificate" in exchange.failure.message.lower()
     assert server.body == b""
+
+
+RECORDED = Path(__file__).parents[1] / "data" / "recorded"
+
+
+@pytest.mark.parametrize("engine", sorted(path.name for path in RECORDED.iterdir()))
+def test_the_recorded_stream_of_a_real_engine_is_read_whole(engine: str) -> None:
+    stream = (RECORDED / engine / "stream.sse").read_bytes()
+    exchange = uvloop.run(RawServer(head("200 OK", f"Content-Length: {len(stream)}"), stream).ask())
+    assert exchange.failure is None
+    assert exchange.terminated
+    assert exchange.finish_reason == "length"
+    assert exchange.usage
+    assert (exchange.usage["prompt_tokens"], exchange.usage["completion_tokens"]) == (4, 8)
+    assert exchange.text.strip()

@@ -61,7 +61,7 @@ def test_longest_prompts_of_both_engines() -> None:
     plan = plan_deployment(
         SCOUT, "8xH200", "sglang==0.5.6.post2", settings=settings, max_model_len="2M"
     )
-    assert plan.limits.max_input_tokens == 2_096_951
+    assert plan.limits.max_input_tokens == 2_096_950
     assert plan.verdict == "fits(1)"
 
 

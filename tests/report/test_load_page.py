@@ -13,18 +13,25 @@ from tests.factory import MS, failed_exchange, make_clock, make_events, make_exc
 
 from leadline.journal import Journal, Run, create_run
 from leadline.metrics.intervals import Estimate
-from leadline.metrics.load_verdict import LoadSettings, judge_load
 from leadline.metrics.sampler import SAMPLE_SCHEMA, telemetry_line
 from leadline.records import Record, Strain
 from leadline.report.load_charts import distribution_rows, request_rows, ttft_rows
-from leadline.report.load_page import word_estimate, write_load_report
-from leadline.report.load_table import render_load
+from leadline.report.load_page import load_pages, word_estimate
+from leadline.report.load_table import render_loads
+from leadline.spec import parse_campaign
+from leadline.verdict import judge_run
 
 COUNT = 40
-SETTINGS = LoadSettings(
-    url="http://127.0.0.1:1", model="tiny<b>", requests=COUNT, concurrency=2, warmup=2,
-    input_tokens=100, output_tokens=3, ttft_goal_s=0.5, seed=7,
-)  # fmt: skip
+CAMPAIGN = f"""
+name: bench
+deployments:
+  server: {{target: "http://127.0.0.1:1", model: tiny}}
+workload:
+  input_tokens: 100
+  output_tokens: 3
+  load: {{users: 2, requests: {COUNT}, warmup: 2, goals: {{ttft_s: 0.5}}}}
+"""
+(CELL,) = parse_campaign(CAMPAIGN, source="x").cells()
 
 
 def shot(number: int) -> Record:
@@ -38,7 +45,7 @@ def shot(number: int) -> Record:
         at = start_ms + (900 if number == 30 else 100 + number % 4)
         events = make_events((at, "a", 1), (start_ms + 950, "b", 2), (start_ms + 1000, "c", 3))
         exchange = make_exchange(clock=clock, events=events)
-    return make_record(exchange, trial=number, cell="load")
+    return make_record(exchange, trial=number, cell=CELL.key, purpose="load", step=1)
 
 
 def sample_line(t_ms: int, **gauges: float) -> dict[str, Any]:
@@ -50,13 +57,17 @@ def sample_line(t_ms: int, **gauges: float) -> dict[str, Any]:
 
 
 def write_run(tmp_path: Path, count: int = COUNT) -> Run:
-    path = create_run(tmp_path, "bench", {"seed": 7}, SETTINGS.model_dump_json())
+    path = create_run(tmp_path, "bench", {"seed": 7}, CAMPAIGN)
     journal = Journal(path)
+    facts = {"cell": CELL.key, "attempt": 1, "step": 1}
+    load = CELL.workload.load
+    assert load
+    journal.event("load_started", **facts, requests=COUNT, load=load.model_dump())
     for number in range(count):
         journal.record(shot(number))
     if count == COUNT:
         strain = Strain(wall_s=20, cpu_share=0.25, lag_p99_s=0.001, lag_max_s=0.004)
-        journal.event("load_ended", strain=strain.model_dump())
+        journal.event("load_ended", **facts, strain=strain.model_dump())
         for t_ms in (0, 10_000, 20_000):
             journal.scrape(sample_line(t_ms, running=2, waiting=1, kv_usage=0.375))
         _write_telemetry(path)
@@ -78,26 +89,30 @@ def _write_telemetry(path: Path) -> None:
     (path / "telemetry.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
 
 
+def pages_of(run: Run) -> dict[str, str]:
+    """Markdown and HTML by suffix."""
+    found = load_pages(run, judge_run(run))
+    return {name.rpartition(".")[2]: text for name, text in found.items()}
+
+
 @pytest.fixture(scope="module")
 def forms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    run = write_run(tmp_path_factory.mktemp("load"))
-    return {path.name: path.read_text() for path in write_load_report(run, judge_load(run))}
+    return pages_of(write_run(tmp_path_factory.mktemp("load")))
 
 
 def test_the_page_has_every_picture_and_no_script(forms: dict[str, str]) -> None:
-    page = forms["report.html"]
+    page = forms["html"]
     assert page.count("<svg") == 7
     for title in ("Requests", "Time to first token", "In flight", "Output tokens", "Distributions"):
         assert f">{title}<" in page
     assert "queue<" in page
     assert "KV cache<" in page
     assert "<script" not in page
-    assert "tiny<b>" not in page
 
 
 def test_the_words_say_what_was_measured(forms: dict[str, str]) -> None:
-    text = forms["report.md"]
-    assert "# Load on tiny<b>: fail" in text
+    text = forms["md"]
+    assert f"# Load: {CELL.key}: fail" in text
     assert "- answered: 39 of 40" in text
     assert "- goodput/s (TTFT ≤ 500 ms): 1.9 [1.67, 1.97]" in text
     # 38 of 39 lie at 100 to 103 ms; p99 is interpolated towards the late one.
@@ -115,16 +130,18 @@ def test_the_words_say_what_was_measured(forms: dict[str, str]) -> None:
 
 def test_the_terminal_names_the_window_the_outliers_and_the_peaks(tmp_path: Path) -> None:
     out = StringIO()
-    Console(file=out, width=120).print(render_load(judge_load(write_run(tmp_path))))
+    (cell,) = judge_run(write_run(tmp_path)).cells
+    Console(file=out, width=120).print(render_loads(cell))
     text = out.getvalue()
-    assert "steady       20 s, 1.95 requests/s, 5.85 output tokens/s" in text
+    assert "20 s, 1.95 requests/s, 5.85 output tokens/s" in text
     assert "ttft of request 30, 900 ms (median 101 ms)" in text
-    assert "server       at most 2 running, 1 waiting, 38% of its KV cache; 3 samples" in text
+    assert "at most 2 running, 1 waiting, 38% of its KV cache; 3 samples" in text
 
 
 def test_an_interrupted_load_without_a_request_has_a_page_too(tmp_path: Path) -> None:
     run = write_run(tmp_path, count=0)
-    page, text = (path.read_text() for path in write_load_report(run, judge_load(run)))
+    found = pages_of(run)
+    page, text = found["html"], found["md"]
     assert "<svg" not in page
     assert "No request was answered." in text
     assert "No steady state: no request was sent." in text

@@ -6,10 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from leadline.campaign.cell import CellRun
-from leadline.campaign.failures import WarmupError, explain_start, gather_evidence
+from leadline.campaign.failures import CapacityError, WarmupError, explain_start, gather_evidence
+from leadline.campaign.loads import LoadRun
+from leadline.campaign.prompting import PromptBuilder
 from leadline.campaign.request import Request, Sender, summarise
 from leadline.campaign.serving import Served, serving
+from leadline.campaign.trials import TrialsRun
+from leadline.campaign.words import find_unusable, hear
 from leadline.campaign.work import Work
 from leadline.diagnose.explain import explain
 from leadline.errors import JournalError, LeadlineError, SpecError
@@ -37,7 +40,7 @@ class DeploymentRun:
             self._rule_out(plan)
             return
         for text in plan.warnings if plan else ():
-            self.work.journal.event("warning", deployment=self.key, text=text)
+            self.work.warn(self.key, text)
         while self._owed() or self._limits_owed():
             try:
                 async with self._up() as sender:
@@ -52,7 +55,7 @@ class DeploymentRun:
         return [cell for cell in self.cells if self.work.owed_trials(cell)]
 
     def _limits_owed(self) -> bool:
-        wanted = any(cell.workload.limit_probes for cell in self.cells)
+        wanted = any(cell.workload.limit_probes and not cell.is_load for cell in self.cells)
         return wanted and self.limits_key not in self.work.settled
 
     def _rule_out(self, plan: LocalPlan) -> None:
@@ -84,7 +87,9 @@ class DeploymentRun:
             lambda phase: watcher.phase(self.key, phase),
         ) as served:
             self._note_ready(served, asyncio.get_running_loop().time() - begun)
-            yield Sender(self.work, served, self.key, self.attempt)
+            heard = await self._hear(served)
+            prompts = PromptBuilder(self.work, heard, self.key)
+            yield Sender(self.work, heard, self.key, self.attempt, prompts)
         journal.event("deployment_ended", **facts)
 
     def _note_ready(self, served: Served, start_s: float) -> None:
@@ -96,9 +101,22 @@ class DeploymentRun:
             model=served.server.endpoint.model,
             url=served.server.endpoint.url,
             window_tokens=served.window_tokens,
-            edge_tokens=served.max_input_tokens(self.work.campaign.workload.output_tokens),
+            edge_tokens=served.max_input_tokens(self.work.campaign.workload.longest_output),
             start_s=start_s if served.target else None,
         )
+
+    async def _hear(self, served: Served) -> Served:
+        """What the engine says of itself; ``CapacityError`` if it says that it cannot serve."""
+        work, log = self.work, self.work.journal.log_path(self.key, self.attempt)
+        plan = work.plans.get(self.key)
+        heard = await hear(served, self.deployment, log, work.campaign.hardware, plan)
+        facts = {"deployment": self.key, "attempt": self.attempt}
+        said = heard.words.model_dump(mode="json", round_trip=True)  # nothing derived
+        work.journal.event("engine_words", **facts, **said)
+        finding = find_unusable(heard.words)
+        if finding and not work.options.try_infeasible:
+            raise CapacityError(finding)
+        return heard
 
     def _not_up(self, error: LeadlineError) -> None:
         """No server: every owed cell fails with the cause."""
@@ -113,7 +131,8 @@ class DeploymentRun:
         """Cells in order, then the limits; returns early when a fresh start is needed."""
         await self._warm_up(sender)
         for cell in self._owed():
-            if not await CellRun(sender, cell, self.cells).run():
+            stage = LoadRun if cell.is_load else TrialsRun
+            if not await stage(sender, cell, self.cells).run():
                 return
         if self._limits_owed():
             await self._probe_limits(sender)
@@ -130,18 +149,19 @@ class DeploymentRun:
                 evidence = await gather_evidence(sender.served, failure, tokens, _WARMUP_OUTPUT)
                 raise WarmupError(explain(evidence))
             if form != "ids":
-                sender.learn_overhead(record, form)
+                sender.prompts.learn_overhead(record, form)
 
     async def _probe_limits(self, sender: Sender) -> None:
         """One prompt of exactly the longest length, unless a cell is that, and one too long."""
         self.work.settled.add(self.limits_key)
-        output_tokens = self.work.campaign.workload.output_tokens
+        output_tokens = self.work.campaign.workload.longest_output
         edge_tokens = sender.served.max_input_tokens(output_tokens)
         window_tokens = sender.served.window_tokens
         if window_tokens is None or edge_tokens is None:
             self._skip_limits("the server does not tell its context window")
             return
-        proven = any(cell.workload.input_tokens in ("max", edge_tokens) for cell in self.cells)
+        singles = [cell.workload for cell in self.cells if not cell.is_load]
+        proven = any(workload.longest_input in ("max", edge_tokens) for workload in singles)
         try:
             if not proven:
                 await self._probe(sender, "edge", edge_tokens, output_tokens)
@@ -165,7 +185,7 @@ class DeploymentRun:
     ) -> Request:
         corpus = self.work.corpora[self.work.campaign.workload.corpus]
         seed = f"{self.work.seed}/{purpose}/{self.attempt}"
-        prompt = await sender.build(form, corpus, tokens, seed, needles=0)
+        prompt = await sender.prompts.build(form, corpus, tokens, seed, needles=0)
         return Request(
             purpose=purpose,
             cell=self.limits_key,

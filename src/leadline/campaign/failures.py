@@ -20,6 +20,14 @@ class WarmupError(LeadlineError):
         self.finding = finding
 
 
+class CapacityError(LeadlineError):
+    """The server came up with a KV cache that cannot hold what it admits."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding.title, cure=finding.remedy)
+        self.finding = finding
+
+
 async def gather_evidence(
     served: Served, failure: Failure | None, input_tokens: int, output_tokens: int
 ) -> Evidence:
@@ -31,12 +39,14 @@ async def gather_evidence(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
         window_tokens=served.window_tokens,
+        pool_tokens=served.pool_tokens or served.words.max_request_tokens,
+        waiting=tuple(served.waiting),
     )
 
 
 def explain_start(error: LeadlineError) -> Finding:
     """Why a deployment is not up."""
-    if isinstance(error, WarmupError):
+    if isinstance(error, WarmupError | CapacityError):
         return error.finding
     if isinstance(error, StartError):
         return explain(

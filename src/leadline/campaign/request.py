@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 
+from leadline.campaign.prompting import PromptBuilder
 from leadline.campaign.serving import Served
 from leadline.campaign.work import Work
-from leadline.errors import LeadlineError, SpecError
+from leadline.errors import LeadlineError
 from leadline.journal import utc_now
 from leadline.load.client import ROUTES, Patience, request_body, stream_completion
 from leadline.metrics.measures import measure
 from leadline.metrics.scrape import growth
 from leadline.prompts.corpus import Corpus
-from leadline.prompts.haystack import Prompt, build_prompt
-from leadline.prompts.slices import draw_slice
-from leadline.prompts.text import build_text_prompt
-from leadline.prompts.token_corpus import TokenCorpus, UncuttableError, open_token_corpus
-from leadline.prompts.tokenizer import LocalTokenizer
+from leadline.prompts.haystack import Prompt
 from leadline.records import Exchange, Purpose, Record, Sent
 from leadline.spec import PromptForm
 from leadline.units import show_rate, show_seconds, show_tokens
 
 _UNKNOWN_PATIENCE_S = 600.0
+# Only a request that has waited this share of its time limit is looked after: a measured one is
+# left alone.
+_LATE_SHARE = 0.4
+_LOOKS = 3
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,10 @@ class Request:
     output_tokens: int
     form: PromptForm
     cold: bool = True
+    full_length: bool = False
+    """The model never ends early, so that every request of a load costs what was asked for."""
+    step: int = 0
+    """Of a load."""
 
 
 @dataclass(frozen=True)
@@ -46,74 +52,26 @@ class Sender:
     served: Served
     deployment: str
     attempt: int
-    overhead_tokens: dict[PromptForm, int] = field(default_factory=lambda: {"ids": 0})
-    """What the server adds to a prompt of that form: a first token, a chat template."""
-
-    async def build(
-        self, form: PromptForm, corpus: Corpus, tokens: int, seed: str, needles: int
-    ) -> Prompt:
-        """A prompt that the server should count as exactly ``tokens``."""
-        encode = self.served.encode
-        inside = tokens - self.overhead_tokens.get(form, 0)
-        if isinstance(encode, LocalTokenizer):
-            with suppress(UncuttableError):
-                tokenised = await self._tokenised(corpus, encode)
-                drawn = draw_slice(tokenised, encode.encode, inside, seed, needles)
-                found = drawn.as_ids() if form == "ids" else drawn.as_text(encode.encode)
-                if found:
-                    return found
-        build = build_prompt if form == "ids" else build_text_prompt
-        return await build(corpus, encode, inside, seed, needles)
-
-    async def _tokenised(self, corpus: Corpus, tokenizer: LocalTokenizer) -> TokenCorpus:
-        """Opened once per campaign; where that takes time, those who watch see how far it is."""
-        key = (corpus.sha256, tokenizer.sha256)
-        if key not in self.work.token_corpora:
-            loop, phase = asyncio.get_running_loop(), self.work.watcher.phase
-
-            def show(share: float) -> None:
-                text = f"tokenising the corpus: {share:.0%}"
-                loop.call_soon_threadsafe(phase, self.deployment, text)
-
-            found = await asyncio.to_thread(open_token_corpus, corpus.files, tokenizer, show)
-            if found.facts["sha256"] != corpus.sha256:
-                raise SpecError(
-                    "the corpus was changed while the campaign ran",
-                    where=corpus.source,
-                    cure="leave it alone, and run again",
-                )
-            self.work.token_corpora[key] = found
-        return self.work.token_corpora[key]
-
-    def learn_overhead(self, record: Record, form: PromptForm) -> None:
-        """From a request of known length: the rest of the server's count is its own."""
-        counted = (record.exchange.usage or {}).get("prompt_tokens")
-        if isinstance(counted, int):
-            self.overhead_tokens[form] = counted - record.sent.input_tokens
+    prompts: PromptBuilder
 
     async def send(self, request: Request) -> Record:
         """The journal has the record before anybody judges it."""
-        body = request_body(
-            self.served.server.endpoint,
-            self.served.engine,
-            request.prompt,
-            request.output_tokens,
-            form=request.form,
-            cold=request.cold,
-            salt=f"{self.work.seed}-{request.cell}-{request.trial}-{self.attempt}",
-        )
-        before = await self._counters()
-        exchange = await stream_completion(
-            self.served.server.endpoint,
-            self.served.engine,
-            ROUTES[request.form],
-            body,
-            self._patience(len(request.prompt.ids)),
-            self.work.watcher.chunk,
-        )
-        after = await self._counters() if exchange.failure is None else None
+        if request.cold:
+            await self._flush()
+        before = await self.counters()
+        patience = self.patience(len(request.prompt.ids))
+        async with self._watching(patience):
+            exchange = await stream_completion(
+                self.served.server.endpoint,
+                self.served.engine,
+                ROUTES[request.form],
+                self.body(request),
+                patience,
+                self.work.watcher.chunk,
+            )
+        after = await self.counters() if exchange.failure is None else None
         seen_twice = before is not None and after is not None
-        record = self._record(
+        record = self.record(
             request, exchange, growth(before or {}, after or {}) if seen_twice else {}
         )
         self.work.journal.record(record)
@@ -122,9 +80,23 @@ class Sender:
         self.work.learn(record)
         return record
 
-    def _record(self, request: Request, exchange: Exchange, counters: dict[str, float]) -> Record:
+    def body(self, request: Request) -> bytes:
+        place = f"{request.cell}-{request.step or ''}-{request.purpose}-{request.trial}"
+        return request_body(
+            self.served.server.endpoint,
+            self.served.engine,
+            request.prompt,
+            request.output_tokens,
+            form=request.form,
+            cold=request.cold,
+            salt=f"{self.work.seed}-{place}-{self.attempt}",
+            full_length=request.full_length,
+        )
+
+    def record(self, request: Request, exchange: Exchange, counters: dict[str, float]) -> Record:
         sent = Sent(
-            input_tokens=len(request.prompt.ids) + self.overhead_tokens.get(request.form, 0),
+            input_tokens=len(request.prompt.ids)
+            + self.prompts.overhead_tokens.get(request.form, 0),
             prompt_as=request.form,
             output_tokens=request.output_tokens,
             ids_sha256=request.prompt.ids_sha256,
@@ -138,20 +110,48 @@ class Sender:
             trial=request.trial,
             attempt=self.attempt,
             purpose=request.purpose,
+            step=request.step,
             sent=sent,
             exchange=exchange,
             counters=counters,
         )
 
-    def _patience(self, tokens: int) -> Patience:
-        """The campaign's own time limits, else those that follow from the predictions."""
+    def patience(self, tokens: int) -> Patience:
+        """For a request that is alone: the campaign's own limits, else from the predictions."""
         timeouts = self.work.campaign.timeouts
         model = self.work.model(self.deployment)
         first = timeouts.first_token_s or model.first_token_patience_s(tokens)
         between = timeouts.between_tokens_s or model.between_tokens_patience_s()
         return Patience(first or _UNKNOWN_PATIENCE_S, between)
 
-    async def _counters(self) -> dict[str, float] | None:
+    @asynccontextmanager
+    async def _watching(self, patience: Patience) -> AsyncIterator[None]:
+        """Look at the engine's gauges while the request has waited long, before it is given up."""
+        self.served.waiting.clear()
+        looking = asyncio.create_task(self._look(patience.first_token_s))
+        try:
+            yield
+        finally:
+            looking.cancel()
+            await asyncio.wait({looking})
+
+    async def _look(self, first_token_s: float) -> None:
+        await asyncio.sleep(first_token_s * _LATE_SHARE)
+        pause_s = first_token_s * (1 - _LATE_SHARE) / (2 * _LOOKS + 1)
+        for _ in range(_LOOKS):
+            with suppress(LeadlineError, TimeoutError):
+                async with asyncio.timeout(pause_s):  # a spinning engine may not answer at all
+                    gauges = await self.served.server.gauges(self.served.engine)
+                    self.served.waiting.extend([gauges] if gauges else [])
+            await asyncio.sleep(pause_s)
+
+    async def _flush(self) -> None:
+        """On a server of our own only: others may live from the cache of theirs."""
+        if self.served.target:
+            with suppress(LeadlineError):
+                await self.served.server.flush(self.served.engine)
+
+    async def counters(self) -> dict[str, float] | None:
         try:
             return await self.served.server.counters(self.served.engine)
         except LeadlineError:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from leadline.campaign.deployment import DeploymentRun
+from leadline.campaign.draw import require_load
 from leadline.campaign.environment import describe_environment, describe_file
 from leadline.campaign.planning import plan_local
 from leadline.campaign.serving import plan_launch, require_endpoint
@@ -17,6 +18,7 @@ from leadline.journal import Journal, Redactor, Run, create_run, find_unfinished
 from leadline.load.server import open_session
 from leadline.plan.local_memory import PLAN_SCHEMA
 from leadline.prompts.corpus import Corpus, load_corpus
+from leadline.prompts.needles import answer_tokens
 from leadline.spec import Campaign, Cell, Deployment, EndpointTarget, ProcessTarget
 
 
@@ -52,6 +54,8 @@ def _check(campaign: Campaign) -> dict[str | tuple[str, ...], Corpus]:
             require_endpoint(deployment, deployment.target)
         else:
             plan_launch(deployment, port=1)
+    for cell in campaign.cells():
+        require_load(cell)
     references = {cell.workload.corpus for cell in campaign.cells()} | {campaign.workload.corpus}
     return {reference: load_corpus(reference) for reference in references}
 
@@ -74,10 +78,23 @@ def _begin(work: Work, *, resumed: bool) -> None:
     if not resumed:
         work.journal.write("environment.json", _environment(work, deployments))
     work.plans = {key: plan for key, item in deployments.items() if (plan := plan_local(item))}
+    if not resumed:
+        _warn_of_short_answers(work)
     plans = {key: plan.model_dump() for key, plan in work.plans.items()}
     work.journal.write("plan.json", {"schema": PLAN_SCHEMA, "deployments": plans})
     owed = sum(len(work.owed_trials(cell)) for cell in work.campaign.cells())
     work.watcher.run_started(work.campaign.name, str(work.journal.path), owed, resumed)
+
+
+def _warn_of_short_answers(work: Work) -> None:
+    for cell in work.campaign.cells():
+        needles, room = cell.workload.needles, cell.workload.longest_output
+        if needles and not cell.is_load and room < (needed := answer_tokens(needles)):
+            text = (
+                f"{cell.key}: {room} output tokens may end a chatty answer before its passkey; "
+                f"recall is only fair with {needed} or more"
+            )
+            work.warn(cell.deployment, text)
 
 
 def _environment(work: Work, deployments: dict[str, Deployment]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
@@ -15,11 +15,12 @@ from leadline.deploy.process import free_port
 from leadline.deploy.target import OnPhase, Target, deployed
 from leadline.engines.engine import Engine, LaunchRequest, load_engine
 from leadline.engines.installed import find_program
-from leadline.errors import SpecError
+from leadline.errors import LoadError, SpecError
 from leadline.journal import Redactor
 from leadline.launch import Launch
 from leadline.load.server import Server
 from leadline.prompts.tokenizer import Encode, load_tokenizer
+from leadline.records import EngineWords
 from leadline.spec import Deployment, EndpointTarget, ProcessTarget
 from leadline.units import parse_tokens
 
@@ -34,11 +35,16 @@ class Served:
     window_tokens: int | None
     target: Target | None
     """``None`` for a server that somebody else runs."""
+    pool_tokens: int | None = None
+    """What the KV cache holds, where it can bound one request although the window does not."""
+    words: EngineWords = field(default_factory=EngineWords)
+    waiting: list[dict[str, float]] = field(default_factory=list)
+    """Gauges seen while the last request had waited for most of its time limit."""
 
     def max_input_tokens(self, output_tokens: int) -> int | None:
         if self.window_tokens is None:
             return None
-        return self.engine.max_input_tokens(self.window_tokens, output_tokens)
+        return self.engine.max_input_tokens(self.window_tokens, output_tokens, self.pool_tokens)
 
 
 @asynccontextmanager
@@ -119,10 +125,33 @@ async def _know(
     return Served(
         server=server,
         engine=engine,
-        encode=load_tokenizer(tokenizer) if tokenizer else await server.encoder(engine),
+        encode=load_tokenizer(tokenizer)
+        if tokenizer
+        else await choose_encoder(server, engine, deployment),
         window_tokens=await server.window(engine) or _window_setting(deployment, engine),
         target=target,
+        pool_tokens=await server.pool(engine),
     )
+
+
+async def choose_encoder(server: Server, engine: Engine, deployment: Deployment) -> Encode:
+    """The server's own tokenizer; where it fails to answer, that of the folder it was started with.
+
+    SGLang 0.5.6 answers 500 if tokenizer_config.json sets no model_max_length: its 1e30 is no JSON.
+    """
+    try:
+        return await server.encoder(engine)
+    except LoadError:
+        if folder := _tokenizer_folder(deployment):
+            return load_tokenizer(folder)
+        raise
+
+
+def _tokenizer_folder(deployment: Deployment) -> str | None:
+    """The folder of a model that we serve ourselves, if it holds a tokenizer."""
+    folder = Path(deployment.model or "").expanduser()
+    ours = deployment.target.kind == "process" and (folder / "tokenizer.json").is_file()
+    return str(folder) if ours else None
 
 
 def _window_setting(deployment: Deployment, engine: Engine) -> int | None:

@@ -22,6 +22,9 @@ class Watcher(Protocol):
     def chunk(self, count: int) -> None:
         """The ``count``-th chunk of the running trial has arrived."""
 
+    def load_progress(self, ended: int, of: int) -> None:
+        """Each second while a load runs."""
+
     def trial_ended(
         self, cell: str, trial: int, summary: str, remaining_s: float | None
     ) -> None: ...

@@ -46,6 +46,8 @@ class Work:
     token_corpora: dict[tuple[str, str], TokenCorpus] = field(default_factory=dict)
     """By the text's and the tokenizer's SHA-256."""
 
+    _warned: set[str] = field(default_factory=set)
+
     def recall(self, run: Run) -> None:
         """Take up what an earlier process has journaled."""
         for record in run.records():
@@ -55,12 +57,19 @@ class Work:
                     self.settled.add(record.cell)
             if record.purpose == "over_limit":
                 self.settled.add(record.cell)
-            self.learn(record)
+            if not record.purpose.startswith("load"):  # its time was not its own
+                self.learn(record)
         for event in run.events():
-            if event["event"] in ("cell_failed", "cell_infeasible"):
+            if event["event"] in ("cell_failed", "cell_infeasible", "cell_loaded"):
                 self.settled.add(event["cell"])
             if event["event"] == "deployment_starting":
                 self.attempts[event["deployment"]] = event["attempt"]
+
+    def warn(self, deployment: str, text: str) -> None:
+        """What whoever reads the report should know, once."""
+        if text not in self._warned:
+            self._warned.add(text)
+            self.journal.event("warning", deployment=deployment, text=text)
 
     def learn(self, record: Record) -> None:
         """Let the deployment's time model know an answered request."""
@@ -73,10 +82,10 @@ class Work:
         return self.models.setdefault(deployment, PrefillModel())
 
     def owed_trials(self, cell: Cell) -> list[int]:
-        """Numbers of the trials still to be made; none for a settled cell."""
+        """Numbers of the trials still to be made; none for a settled cell, one for a load."""
         if cell.key in self.settled:
             return []
-        trials = range(1, cell.workload.repeats + 1)
+        trials = range(1, 2 if cell.is_load else cell.workload.repeats + 1)
         return [trial for trial in trials if (cell.key, trial) not in self.done]
 
     def fail(self, finding: Finding) -> None:

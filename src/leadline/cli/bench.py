@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,24 +12,33 @@ from leadline.cli.options import (
     engine_option,
     json_option,
     prompt_as_option,
+    read_number,
     read_tokens,
     runs_option,
     tokenizer_option,
 )
-from leadline.cli.terminal import console, echo_json
+from leadline.cli.running import check_options, describe_server, run_on_server
 from leadline.errors import SpecError
 
 if TYPE_CHECKING:
-    from leadline.metrics.load_verdict import LoadSettings
+    from leadline.spec import Campaign
+
+_LENGTHS = "1000, 10k,100k (in turn) or 10k..2M (drawn evenly)"
 
 
 @click.command()
 @click.option("--url", required=True, help="Address of an OpenAI-compatible server.")
 @click.option("--model", required=True, help="Model name that the server serves.")
-@click.option("--input-tokens", default="1000", show_default=True, help="Exact prompt length.")
-@click.option("--output-tokens", default="200", show_default=True, help="Tokens to generate.")
+@click.option(
+    "--input-tokens", default="1000", show_default=True, help=f"Exact prompt lengths: {_LENGTHS}."
+)
+@click.option(
+    "--output-tokens", default="200", show_default=True, help="Tokens to generate, as above."
+)
 @click.option("--requests", type=int, help="Requests in all. Default: 100, or the whole trace.")
-@click.option("--concurrency", type=int, help="Users who wait for their answer: a closed loop.")
+@click.option(
+    "--concurrency", "users", type=int, help="Users who wait for their answer: a closed loop."
+)
 @click.option("--rate", type=float, help="Requests a second, whatever is answered: an open loop.")
 @click.option(
     "--arrivals",
@@ -42,13 +50,30 @@ if TYPE_CHECKING:
 @click.option("--burst", default=1, show_default=True, help="Requests at once, for bursts.")
 @click.option("--last-rate", type=float, help="Where a ramp ends.")
 @click.option("--trace", help="Replay JSON lines: timestamp (ms), input_length, output_length.")
+@click.option(
+    "--sweep",
+    help="Several loads, to find what it can take: users=1..64, users=1,8,50, rate=0.5..16.",
+)
 @click.option("--warmup", type=int, help="Requests before that do not count. Default: 1 per user.")
 @click.option("--ttft-goal", type=float, help="Seconds to the first token, for goodput.")
 @click.option("--itl-goal", type=float, help="Seconds between tokens, for goodput.")
+@click.option("--e2e-goal", type=float, help="Seconds to the last token, for goodput.")
+@click.option(
+    "--goal-share",
+    default=0.99,
+    show_default=True,
+    help="Of all requests, to be within all goals; a sweep's loads are judged by it.",
+)
 @click.option("--first-token-s", default=600.0, show_default=True, help="Patience, in seconds.")
 @click.option("--between-tokens-s", default=120.0, show_default=True, help="Patience, in seconds.")
 @prompt_as_option
-@click.option("--corpus", default="kjv", show_default=True, help="UTF-8 text file or catalog name.")
+@click.option(
+    "--corpus",
+    multiple=True,
+    default=("kjv",),
+    show_default=True,
+    help="UTF-8 text file or catalog name; several are joined in order.",
+)
 @tokenizer_option
 @engine_option
 @api_key_env_option
@@ -58,71 +83,79 @@ if TYPE_CHECKING:
 def bench(runs_root: Path, as_json: bool, **options: Any) -> int:
     """Put a load on a running server and measure it: TTFT, ITL, TPOT, throughput, goodput.
 
-    Exit code 0 if every request was answered as asked; 1 if not, or if this client was itself the
-    bottleneck (inconclusive); 2 if none was answered.
+    Exit code 0 if every request was answered as asked (of a sweep: if any load was within the
+    goals); 1 if not, or if this client was itself the bottleneck (inconclusive); 2 if none was
+    answered.
     """
-    from leadline.campaign.bench import run_bench
-    from leadline.cli.qualify import await_work, known_secrets
-    from leadline.journal import Redactor
-
-    settings = _settings(options)
-    redact = Redactor(known_secrets([settings.api_key_env]))
-    click.echo(f"loading {settings.url}, {_pattern(settings)}", err=True)
-    path = await_work(run_bench(settings, runs_root, redact))
-    return report_load(path, as_json=as_json)
+    return run_on_server(_campaign(options), runs_root, as_json=as_json)
 
 
-def is_load(path: Path) -> bool:
-    from leadline.journal import Run
-
-    return Run(path).facts.get("kind") == "load"
-
-
-def report_load(path: Path, *, as_json: bool) -> int:
-    """Derive a load's verdict from its journal, write its report, and show it."""
-    import orjson
-
-    from leadline.journal import Run, write_whole
-    from leadline.metrics.load_verdict import LOAD_SCHEMA, judge_load
-    from leadline.report.load_page import write_load_report
-    from leadline.report.load_table import render_load
-
-    run = Run(path)
-    verdict = judge_load(run)
-    document = {"schema": LOAD_SCHEMA, **verdict.model_dump(mode="json")}
-    written = path / "report.json"
-    write_whole(written, orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
-    pages = write_load_report(run, verdict)
-    if as_json:
-        echo_json(document)
-    else:
-        console().print(render_load(verdict))
-        click.echo("\n" + "\n".join(f"  {page}" for page in (*pages, written)))
-    return verdict.exit_code
+def _campaign(options: dict[str, Any]) -> Campaign:
+    """One server, one cell."""
+    if sum(options[name] is not None for name in ("users", "rate", "trace", "sweep")) != 1:
+        raise SpecError(
+            "a load is driven by one of --concurrency, --rate, --trace and --sweep",
+            where="leadline bench",
+            cure="--concurrency 8 for users who wait for their answers, --rate 2 for those who "
+            "do not",
+        )
+    return check_options(
+        "bench",
+        {
+            "name": "bench",
+            "model": options["model"],
+            "seed": options["seed"],
+            "deployments": {"server": describe_server(options)},
+            "workload": _workload(options),
+            "timeouts": {name: options[name] for name in ("first_token_s", "between_tokens_s")},
+        },
+    )
 
 
-def _settings(options: dict[str, Any]) -> LoadSettings:
-    from pydantic import ValidationError
+def _workload(options: dict[str, Any]) -> dict[str, Any]:
+    lengths = {
+        name: _read_lengths(f"--{name.replace('_', '-')}", options[name])
+        for name in ("input_tokens", "output_tokens")
+        if options["trace"] is None
+    }
+    goals = {f"{name}_s": options[f"{name}_goal"] for name in ("ttft", "itl", "e2e")}
+    given = ("users", "rate", "arrivals", "burst", "last_rate", "trace", "requests", "warmup")
+    load = {name: options[name] for name in given} | {
+        "sweep": _read_sweep(options["sweep"]),
+        "goals": {**goals, "share": options["goal_share"]},
+    }
+    return {
+        **lengths,
+        "corpus": options["corpus"],
+        "prompt_as": options["prompt_as"],
+        "limit_probes": False,
+        "load": {name: value for name, value in load.items() if value is not None},
+    }
 
-    from leadline.campaign.bench import read_settings
 
-    for name in ("input_tokens", "output_tokens"):
-        options[name] = read_tokens(f"--{name.replace('_', '-')}", options[name])
-    options["ttft_goal_s"] = options.pop("ttft_goal")
-    options["itl_goal_s"] = options.pop("itl_goal")
-    if options["seed"] is None:
-        options["seed"] = secrets.randbits(32)
-    try:
-        return read_settings({name: value for name, value in options.items() if value is not None})
-    except ValidationError as error:
-        problem = error.errors()[0]
-        option = f"--{str(problem['loc'][-1]).replace('_', '-').removesuffix('-s')}"
-        raise SpecError(problem["msg"], where=option, cure="see leadline bench --help") from error
+def _read_lengths(option: str, text: str) -> Any:
+    low, dots, high = text.partition("..")
+    if dots:
+        return {"uniform": [read_tokens(option, low), read_tokens(option, high)]}
+    if "," in text:
+        return [read_tokens(option, part) for part in text.split(",")]
+    return read_tokens(option, text)
 
 
-def _pattern(settings: LoadSettings) -> str:
-    if settings.trace:
-        return f"{settings.requests} requests of {settings.trace}"
-    if settings.concurrency:
-        return f"{settings.requests} requests by {settings.concurrency} users"
-    return f"{settings.requests} requests, {settings.rate:g} a second ({settings.arrivals})"
+def _read_sweep(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    unit, _, levels = text.partition("=")
+    if unit not in ("users", "rate") or not levels:
+        raise SpecError(
+            f"{text!r} is no sweep", where="--sweep", cure="write users=1..64 or rate=1,2,4"
+        )
+    low, dots, high = levels.partition("..")
+    if dots:
+        return {unit: {"low": _level(unit, low), "high": _level(unit, high)}}
+    return {unit: [_level(unit, part) for part in levels.split(",")]}
+
+
+def _level(unit: str, text: str) -> float:
+    number = read_number("--sweep", text)
+    return int(number) if unit == "users" and number.is_integer() else number

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Coroutine, Iterable
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,13 +19,17 @@ from leadline.cli.options import (
     runs_option,
     tokenizer_option,
 )
+from leadline.cli.running import (
+    check_options,
+    describe_server,
+    report_run,
+    run_and_report,
+    run_on_server,
+)
 from leadline.cli.terminal import console, echo_json
-from leadline.errors import SpecError
 
 if TYPE_CHECKING:
     from leadline.spec import Campaign
-
-_SECRET_NAMES = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 
 
 @click.command()
@@ -45,7 +46,7 @@ def quickstart(runs_root: Path, fresh: bool, as_json: bool, show: bool) -> int:
         click.echo(text, nl=False)
         return 0
     campaign = parse_campaign(text, source="quickstart.yaml")
-    return _run(campaign, text, runs_root, fresh=fresh, as_json=as_json)
+    return run_and_report(campaign, text, runs_root, fresh=fresh, as_json=as_json)
 
 
 @click.command()
@@ -62,7 +63,7 @@ def run(
 
     campaign = read_campaign(campaign_file)
     text = campaign_file.read_text(encoding="utf-8")
-    return _run(
+    return run_and_report(
         campaign, text, runs_root, fresh=fresh, as_json=as_json, try_infeasible=try_infeasible
     )
 
@@ -98,9 +99,7 @@ def run(
 def prove(runs_root: Path, as_json: bool, **options: Any) -> int:
     """Prove that a running server really reads N tokens, cold, and measure it."""
     campaign = _prove_campaign(**options)
-    await_work(_require_server(campaign))
-    text = campaign.model_dump_json(indent=2, exclude_unset=True)
-    return _run(campaign, text, runs_root, fresh=True, as_json=as_json)
+    return run_on_server(campaign, runs_root, as_json=as_json)
 
 
 @click.command()
@@ -109,10 +108,7 @@ def prove(runs_root: Path, as_json: bool, **options: Any) -> int:
 @json_option
 def report(run_name: str, runs_root: Path, as_json: bool) -> int:
     """Render a run again from its journal alone. RUN is a directory, an id, or 'last'."""
-    from leadline.cli.bench import is_load, report_load
-
-    path = find_run(run_name, runs_root)
-    return (report_load if is_load(path) else _report)(path, as_json=as_json)
+    return report_run(find_run(run_name, runs_root), as_json=as_json)
 
 
 @click.command()
@@ -133,148 +129,21 @@ def runs(runs_root: Path, as_json: bool) -> int:
     return 0
 
 
-# --- what the verbs share -------------------------------------------------------------------
-
-
-def _run(
-    campaign: Campaign,
-    text: str,
-    runs_root: Path,
-    *,
-    fresh: bool,
-    as_json: bool,
-    try_infeasible: bool = False,
-) -> int:
-    from leadline.campaign.run import run_campaign
-    from leadline.campaign.work import RunOptions
-    from leadline.journal import Redactor
-    from leadline.report.progress import watch_on
-
-    options = RunOptions(runs_root, fresh=fresh, try_infeasible=try_infeasible)
-    watcher = watch_on(console(stderr=True), plain=as_json)
-    redact = Redactor(_secrets(campaign))
-    try:
-        path = await_work(run_campaign(campaign, text, options, watcher, redact))
-    finally:
-        watcher.close()
-    return _report(path, as_json=as_json)
-
-
-def _report(path: Path, *, as_json: bool) -> int:
-    from leadline.journal import Run
-    from leadline.report.document import report_document
-    from leadline.report.tables import print_verdict
-    from leadline.report.write import write_report
-    from leadline.verdict import judge_run
-
-    verdict = judge_run(Run(path))
-    written = write_report(Run(path), verdict)
-    if as_json:
-        echo_json(report_document(Run(path), verdict))
-    else:
-        print_verdict(console(), verdict)
-        click.echo("\n" + "\n".join(f"  {file}" for file in written))
-    return verdict.exit_code
-
-
-T = TypeVar("T")
-
-
-def await_work(work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end; SIGTERM ends the work as safely as Ctrl-C does."""
-    import asyncio
-
-    import uvloop
-
-    async def until_signal() -> T:
-        task = asyncio.ensure_future(work)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        return await task
-
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(until_signal())
-    except asyncio.CancelledError:
-        raise KeyboardInterrupt from None
-
-
 def _prove_campaign(**options: Any) -> Campaign:
-    from pydantic import ValidationError
-
-    from leadline.spec import Campaign
-
-    target = {
-        "kind": "endpoint",
-        "url": options["url"],
-        "api_key_env": options["api_key_env"],
-        "tokenizer": options["tokenizer"],
-    }
-    window = options["max_model_len"]
-    deployment = {
-        "engine": options["engine"],
-        "target": {key: value for key, value in target.items() if value is not None},
-        "settings": {"max_model_len": read_tokens("--max-model-len", window)} if window else {},
-    }
     workload = (
         "input_tokens", "output_tokens", "repeats", "corpus", "needles", "prompt_as", "cold",
         "limit_probes",
     )  # fmt: skip
-    try:
-        return Campaign.model_validate(
-            {
-                "name": "prove",
-                "model": options["model"],
-                "seed": options["seed"],
-                "deployments": {"server": deployment},
-                "workload": {name: options[name] for name in workload},
-            }
-        )
-    except ValidationError as error:
-        raise SpecError(_option_problems(error), cure="see leadline prove --help") from error
-
-
-def _option_problems(error: Any) -> str:
-    lines = []
-    for problem in error.errors():
-        option = f"--{str(problem['loc'][-1]).replace('_', '-')}"
-        lines.append(f"{option}: {problem['msg'].removeprefix('Value error, ')}")
-    return "\n".join(lines)
-
-
-async def _require_server(campaign: Campaign) -> None:
-    """Reach the server before anything is written, so that a wrong address leaves no trace."""
-    from leadline.campaign.serving import require_endpoint
-    from leadline.deploy.endpoint import reach
-    from leadline.load.server import Server, open_session
-    from leadline.prompts.corpus import load_corpus
-    from leadline.spec import EndpointTarget
-
-    deployment = campaign.deployment("server")
-    assert isinstance(deployment.target, EndpointTarget)  # noqa: S101
-    require_endpoint(deployment, deployment.target)
-    load_corpus(campaign.workload.corpus)
-    async with open_session() as session:
-        await Server(session, reach(deployment.target, deployment.model or "")).require_model()
-
-
-def _secrets(campaign: Campaign) -> tuple[str, ...]:
-    """Values that must not reach any file: keys from the environment and from deployments."""
-    deployments = [campaign.deployment(key) for key in campaign.deployments]
-    named = {n: value for item in deployments for n, value in item.env.items() if _is_secret(n)}
-    variables = [getattr(item.target, "api_key_env", None) for item in deployments]
-    return (*known_secrets(variables), *_long_enough(named.values()))
-
-
-def known_secrets(variables: Iterable[str | None]) -> tuple[str, ...]:
-    """Values of those variables, and of all that are named like a secret."""
-    named = {name: value for name, value in os.environ.items() if _is_secret(name)}
-    named |= {name: os.environ[name] for name in variables if name and name in os.environ}
-    return _long_enough(named.values())
-
-
-def _long_enough(values: Iterable[str]) -> tuple[str, ...]:
-    return tuple(value for value in values if len(value) >= 6)  # noqa: PLR2004
-
-
-def _is_secret(name: str) -> bool:
-    return name.upper().rsplit("_", 1)[-1] in _SECRET_NAMES
+    server = describe_server(options)
+    if window := options["max_model_len"]:
+        server["settings"] = {"max_model_len": read_tokens("--max-model-len", window)}
+    return check_options(
+        "prove",
+        {
+            "name": "prove",
+            "model": options["model"],
+            "seed": options["seed"],
+            "deployments": {"server": server},
+            "workload": {name: options[name] for name in workload},
+        },
+    )

@@ -9,7 +9,9 @@ import aiohttp
 from leadline.launch import Launch
 
 _OK = 200
-_PATIENCE_S = 5
+# Before it listens it refuses at once; an engine whose health check generates a token may need long
+# on a busy machine.
+_PATIENCE_S = 30
 
 
 async def is_healthy(session: aiohttp.ClientSession, launch: Launch) -> bool:

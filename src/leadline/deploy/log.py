@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -13,6 +14,9 @@ Redact = Callable[[str], str]
 
 LINE_BYTES = 64 * 1024
 """Longest line kept; an engine that prints a whole prompt must not fill the disk."""
+TAIL_LINES = 400
+# A bar of tqdm, as Python engines draw it: 5/50 [00:10<01:30, 2.00s/it].
+_BAR = re.compile(r"\b(?P<done>\d+)/(?P<of>\d+) \[[\d:]+<(?P<left>[\d:]+|\?)")
 
 
 class ServerLog:
@@ -24,7 +28,7 @@ class ServerLog:
         self._redact = redact
         self._on_phase = on_phase
         self._phase = ""
-        self._tail: deque[str] = deque(maxlen=400)
+        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
 
     def close(self) -> None:
         self._file.close()
@@ -33,17 +37,19 @@ class ServerLog:
         text = self._redact(line.decode(errors="replace"))
         self._file.write(text)
         self._file.flush()
-        self._tail.append(text.rstrip("\n"))
-        self._note_phase(text)
+        if text.strip():
+            self._tail.append(text.rstrip("\r\n"))
+            self._note_phase(text)
 
     def tail(self, lines: int) -> tuple[str, ...]:
         return tuple(self._tail)[-lines:]
 
     def _note_phase(self, line: str) -> None:
-        for pattern, phase in self._phases:
-            if pattern in line and phase != self._phase:
-                self._phase = phase
-                self._on_phase(phase)
+        doing = next((phase for text, phase in self._phases if text in line), None)
+        shown = doing and doing + _word_bar(line)
+        if shown and shown != self._phase:
+            self._phase = shown
+            self._on_phase(shown)
 
 
 async def split_lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -58,3 +64,12 @@ async def split_lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             rest = b""
     if rest:
         yield rest
+
+
+def _word_bar(line: str) -> str:
+    """``: 5 of 50, 01:30 left``, by the engine's own estimate."""
+    bars = list(_BAR.finditer(line))
+    if not bars:
+        return ""
+    done, of, left = bars[-1].group("done", "of", "left")
+    return f": {done} of {of}" + (f", {left} left" if left not in ("?", "00:00") else "")

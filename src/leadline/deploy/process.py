@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import re
 import signal
 import socket
+from collections.abc import AsyncIterator
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -14,12 +16,14 @@ import aiohttp
 import psutil
 
 from leadline.deploy.health import is_healthy
-from leadline.deploy.log import LINE_BYTES, Redact, ServerLog
+from leadline.deploy.log import LINE_BYTES, TAIL_LINES, Redact, ServerLog
+from leadline.deploy.shared_memory import mapped_segments, unlink_unused
 from leadline.deploy.target import OnPhase, StartError
 from leadline.errors import DeployError
 from leadline.launch import Endpoint, Launch
 
 _POLL_S = 0.1
+_HEALTH_S = 30.0
 _STOP_S = 10.0
 _DRAIN_S = 2.0
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -33,6 +37,7 @@ class ProcessTarget:
         self._process: asyncio.subprocess.Process | None = None
         self._pump: asyncio.Task[None] | None = None
         self._log: ServerLog | None = None
+        self._segments: set[Path] = set()
         self._stopped = False
 
     async def start(
@@ -43,6 +48,8 @@ class ProcessTarget:
         self._log = ServerLog(launch, log, self._redact, on_phase)
         self._pump = asyncio.create_task(self._copy_log(self._log))
         await self._wait_ready(launch, timeout_s)
+        pids = _pids(self._process.pid, _family(self._process.pid))
+        self._segments |= mapped_segments(pids)
         return Endpoint(url=launch.base_url, model=launch.served_model)
 
     @property
@@ -70,6 +77,7 @@ class ProcessTarget:
         if self._process is None or self._stopped:
             return
         family = _family(self._process.pid)
+        self._segments |= mapped_segments(_pids(self._process.pid, family))
         _signal_group(self._process.pid, signal.SIGTERM)
         await self.exited(_STOP_S)
         # Also after a clean exit: a worker that outlives its server would keep its memory.
@@ -79,6 +87,7 @@ class ProcessTarget:
                 process.kill()
         await self.exited(_STOP_S)
         await _wait_gone(family)
+        unlink_unused(self._segments, set(_pids(self._process.pid, family)))
         await self._drain_log()
         self._process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
         if self._pump:
@@ -89,7 +98,7 @@ class ProcessTarget:
         assert self._process  # noqa: S101
         assert self._process.stdout  # noqa: S101
         with closing(log):
-            while line := await _read_line(self._process.stdout):
+            async for line in _read_lines(self._process.stdout):
                 log.take(line)
 
     async def _wait_ready(self, launch: Launch, timeout_s: float) -> None:
@@ -109,9 +118,9 @@ class ProcessTarget:
             await asyncio.wait({self._pump}, timeout=_DRAIN_S)
 
     def _start_error(self, what: str, cause: str) -> StartError:
-        return StartError(
-            what, cause=cause, log_tail=self.log_tail(), exit_status=self.exit_status()
-        )
+        # A cause can stand far above the last line: several processes print their traces.
+        log = self.log_tail(TAIL_LINES)
+        return StartError(what, cause=cause, log_tail=log, exit_status=self.exit_status())
 
 
 def free_port() -> int:
@@ -156,7 +165,6 @@ async def _spawn(launch: Launch) -> asyncio.subprocess.Process:
             env={**os.environ, **launch.env},
             start_new_session=True,
             preexec_fn=_die_with_parent,
-            limit=LINE_BYTES,
         )
     except OSError as error:
         raise DeployError(
@@ -171,20 +179,34 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-async def _read_line(stream: asyncio.StreamReader) -> bytes:
-    try:
-        return await stream.readuntil(b"\n")
-    except asyncio.IncompleteReadError as error:
-        return error.partial
-    except asyncio.LimitOverrunError as error:
-        return await stream.readexactly(error.consumed)
+async def _read_lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """Lines with their ends, as they come; each redrawing of a progress bar is one."""
+    rest = b""
+    while chunk := await stream.read(LINE_BYTES):
+        *lines, rest = re.split(rb"(?<=[\r\n])", rest + chunk)
+        for line in lines:
+            yield line
+        if len(rest) >= LINE_BYTES:
+            yield rest
+            rest = b""
+    if rest:
+        yield rest
 
 
 def _family(pid: int) -> list[psutil.Process]:
-    try:
-        return psutil.Process(pid).children(recursive=True)
-    except psutil.Error:
-        return []
+    """The server's children, and whoever else is of its session: orphans of a killed one."""
+    found = []
+    with suppress(psutil.Error):
+        found = psutil.Process(pid).children(recursive=True)
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, ProcessLookupError, PermissionError):
+            if os.getsid(process.pid) == pid and process.pid != pid and process not in found:
+                found.append(process)
+    return found
+
+
+def _pids(pid: int, family: list[psutil.Process]) -> list[int]:
+    return [pid, *(process.pid for process in family)]
 
 
 async def _wait_gone(processes: list[psutil.Process]) -> None:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import re
 
 from leadline.diagnose.rule import Evidence
-from leadline.diagnose.rules import runtime, startup
+from leadline.diagnose.rules import runtime, sglang_startup, startup
 from leadline.records import Finding
 
 # In order: the more telling rule stands before the more general one.
-RULES = (*startup.RULES, *runtime.RULES)
+RULES = (
+    *sglang_startup.RULES,
+    *startup.RULES,
+    *sglang_startup.LAST_RULES,
+    *runtime.RULES,
+)
 
 _TELLING = re.compile(r"error|fail|exception|fatal|abort|cannot|could not", re.IGNORECASE)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from leadline.records import Failure, Finding
@@ -19,13 +19,22 @@ class Evidence:
     """All that a rule may look at, whether read live or from a run directory."""
 
     start_cause: str | None = None
-    """Why the target gave up starting: ``exited``, ``timeout``, ``port_in_use``."""
+    """Why the server is not up: ``exited``, ``timeout``, ``port_in_use``; ``unusable``: it is up,
+    and says that it cannot hold one request."""
     exit_status: str | None = None
     log: tuple[str, ...] = ()
     failure: Failure | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
     window_tokens: int | None = None
+    pool_tokens: int | None = None
+    """The longest request that the KV cache can hold, as the engine says or by the plan."""
+    answered_tokens: int | None = None
+    """Of an answer without a failure that says it has its full length."""
+    waiting: tuple[Mapping[str, float], ...] = ()
+    """The engine's gauges, one set for each look, while the request waited for its first token."""
+    remedy: str = ""
+    """What the plan says of a cache that is too small."""
 
     def log_lines(self, pattern: str) -> Quote:
         """The log lines that match, at most three; an endless one is cut, and shows it."""

@@ -36,10 +36,11 @@ def write_options(
 
 def _refuse(key: str, ours: Mapping[str, str]) -> None:
     if key in _SECRETS:
+        passed_on = f"export {_SECRETS[key]} before running; it is passed on, and written nowhere"
         raise SpecError(
             "a secret must not stand on a command line",
             where=f"settings.{key}",
-            cure=f"export {_SECRETS[key]} before running; it is passed on, and written nowhere",
+            cure=ours.get(key, passed_on),
         )
     if key in ours:
         raise SpecError("Leadline sets this itself", where=f"settings.{key}", cure=ours[key])

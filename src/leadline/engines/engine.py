@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Literal
 
+from leadline.engines.statements import ResolvedSettings, Statement
 from leadline.errors import SpecError
 from leadline.launch import Launch
 
@@ -93,14 +94,22 @@ class Engine:
     """The setting that holds the context window."""
     window_paths: tuple[tuple[str, str], ...] = (("/v1/models", "data.0.max_model_len"),)
     """(route, path in its answer) of the context window, best first."""
+    pool_paths: tuple[tuple[str, str], ...] = ()
+    """(route, path in its answer) of what the KV cache holds, where it can bound one request
+    although the window does not."""
     reserve_tokens: int = 0
-    """input + output + reserve <= window; SGLang wants one less than the window."""
+    """input + output + reserve <= window, else the request is refused or its answer cut short."""
+    prompt_reserve_tokens: int = 0
+    """input + reserve <= window, however short the answer."""
     tokenize: tuple[TokenizeRoute, ...] = ()
 
     request_fields: Mapping[str, Any] = field(default_factory=dict)
     """Added to every request, for example to be told the token count with each chunk."""
     cold_fields: Mapping[str, Any] = field(default_factory=dict)
     """Added so that no cached prefix is used."""
+    flush_path: str | None = None
+    """A GET that empties the prefix cache, for engines that match it token by token: there any two
+    prompts that begin with the same word share something."""
     full_length_fields: Mapping[str, Any] = field(default_factory=dict)
     """Added so that the model never ends early: every answer has the length asked for."""
     salt_field: str | None = None
@@ -120,12 +129,21 @@ class Engine:
     metrics_path: str | None = "/metrics"
     counters: Mapping[str, str] = field(default_factory=dict)
     """Canonical name to Prometheus sample name; ``prefill_s`` and ``queue_s`` count seconds."""
+    unborn_counters: frozenset[str] = frozenset()
+    """Canonical names that the engine shows only once they are above zero."""
     gauges: Mapping[str, str] = field(default_factory=dict)
     """What is now: ``running`` and ``waiting`` requests, ``kv_usage`` as a share of the cache."""
+    statements: tuple[Statement, ...] = ()
+    """Figures that its start-up log states."""
+    resolved: ResolvedSettings | None = None
+    """Where it shows the settings it works with."""
 
-    def max_input_tokens(self, window: int, output_tokens: int) -> int:
-        """The longest prompt that leaves room for the output in the window."""
-        return window - output_tokens - self.reserve_tokens
+    def max_input_tokens(
+        self, window: int, output_tokens: int, pool_tokens: int | None = None
+    ) -> int:
+        """The longest prompt that leaves room for the output in the window and the KV cache."""
+        room = window if pool_tokens is None else min(window, pool_tokens)
+        return room - max(output_tokens + self.reserve_tokens, self.prompt_reserve_tokens)
 
 
 def engine_names() -> list[str]:

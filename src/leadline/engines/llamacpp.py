@@ -9,6 +9,7 @@ from typing import Any
 
 from leadline.catalog.assets import asset_names, asset_path
 from leadline.engines.engine import Engine, LaunchRequest, NativeRoute, TokenizeRoute
+from leadline.engines.statements import load_statements
 from leadline.errors import SpecError
 from leadline.launch import Launch
 from leadline.units import parse_tokens
@@ -154,4 +155,5 @@ LLAMACPP = Engine(
         "running": "llamacpp:requests_processing",
         "waiting": "llamacpp:requests_deferred",
     },
+    statements=load_statements("llamacpp"),
 )

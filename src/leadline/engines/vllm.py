@@ -6,6 +6,7 @@ from typing import Any
 
 from leadline.engines.command import write_options
 from leadline.engines.engine import Engine, LaunchRequest, TokenizeRoute
+from leadline.engines.statements import load_phases, load_resolved, load_statements
 from leadline.errors import SpecError
 from leadline.launch import Launch
 from leadline.units import parse_tokens
@@ -19,17 +20,6 @@ _OURS = {
 }
 _LOCALHOST = "127.0.0.1"
 _NO_USAGE_REPORTS = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-# Log lines of 0.12.0 and 0.32.0, in the order of a start.
-_PHASES = (
-    ("Resolved architecture", "reading the model's config"),
-    ("Initializing a V1 LLM engine", "starting the engine core"),
-    ("Starting to load model", "loading the weights"),
-    ("Loading weights took", "profiling memory"),
-    ("KV cache size", "allocating the KV cache"),
-    ("Warming up model", "compiling"),
-    ("Capturing CUDA graph", "capturing CUDA graphs"),
-    ("init engine", "starting to listen"),
-)
 
 
 def _launch(request: LaunchRequest) -> Launch:
@@ -47,14 +37,14 @@ def _launch(request: LaunchRequest) -> Launch:
         port=request.port,
         served_model=served,
         env={**_env(request), **request.env},
-        phases=_PHASES,
+        phases=load_phases("vllm"),
     )
 
 
 def _env(request: LaunchRequest) -> dict[str, str]:
-    """On this machine, no rendezvous over its public address."""
-    local = {"VLLM_HOST_IP": _LOCALHOST} if request.host == _LOCALHOST else {}
-    return _NO_USAGE_REPORTS | local
+    """On this machine, no rendezvous over its public address, and no colours in the log."""
+    local = {"VLLM_HOST_IP": _LOCALHOST, "NO_COLOR": "1"}
+    return _NO_USAGE_REPORTS | (local if request.host == _LOCALHOST else {})
 
 
 def _exact_window(settings: dict[str, Any]) -> dict[str, Any]:
@@ -99,4 +89,6 @@ VLLM = Engine(
         "waiting": "vllm:num_requests_waiting",
         "kv_usage": "vllm:kv_cache_usage_perc",
     },
+    statements=load_statements("vllm"),
+    resolved=load_resolved("vllm"),
 )

@@ -21,6 +21,9 @@ _REFUSED = 300
 # A long prompt makes a long line when a server echoes it in an error.
 _ERROR_BYTES = 4000
 
+# Not of the OpenAI API: SGLang's word, after a token that the model never chose.
+_ABORTED = "abort"
+
 # The last events of a stream say how it ended: they are read one by one.
 _TAIL = 4
 _BEGIN, _BETWEEN = b"data: ", b"\n\ndata: "
@@ -150,7 +153,16 @@ class Answer:
             return _failure("malformed", "the answer holds no event of a token stream")
         if not self.terminated:
             return _failure("disconnected", "the stream ended without its end marker")
+        if self.finish_reason == _ABORTED:
+            return _failure("aborted", self._abort_message())
         return None
+
+    def _abort_message(self) -> str:
+        usage = self.usage or {}
+        return (
+            f"HTTP 200, but finish_reason {_ABORTED} after {usage.get('completion_tokens', '?')} "
+            f"output tokens, and {usage.get('prompt_tokens', '?')} prompt tokens counted"
+        )
 
     def finish(self) -> None:
         """Nothing more comes."""

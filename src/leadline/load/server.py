@@ -12,7 +12,7 @@ import orjson
 from leadline.engines.engine import Engine, TokenizeRoute, engine_names, load_engine, pick
 from leadline.errors import AccessError, EngineError, LoadError
 from leadline.launch import Endpoint
-from leadline.metrics.scrape import read_counters
+from leadline.metrics.scrape import read_counters, read_labels
 from leadline.prompts.tokenizer import Encode, text_blocks
 
 _OK = 200
@@ -81,11 +81,18 @@ class Server:
 
     async def window(self, engine: Engine) -> int | None:
         """The context window in tokens, if the server tells it."""
-        for route, path in engine.window_paths:
+        return await self._first_number(engine.window_paths)
+
+    async def pool(self, engine: Engine) -> int | None:
+        """Tokens that the KV cache holds, where they can bound a request and the server tells."""
+        return await self._first_number(engine.pool_paths)
+
+    async def _first_number(self, places: tuple[tuple[str, str], ...]) -> int | None:
+        for route, path in places:
             _, answer = await self._get(route)
-            tokens = pick(self._ours_first(answer), path)
-            if isinstance(tokens, int):
-                return tokens
+            number = pick(self._ours_first(answer), path)
+            if isinstance(number, int):
+                return number
         return None
 
     def _ours_first(self, answer: Any) -> Any:
@@ -109,10 +116,33 @@ class Server:
 
     async def counters(self, engine: Engine) -> dict[str, float]:
         """The engine's own counters by canonical name; empty where it shows none."""
-        if not (engine.metrics_path and engine.counters):
+        if not engine.counters:
             return {}
+        found = read_counters(await self._metrics(engine), engine.counters)
+        return dict.fromkeys(engine.unborn_counters, 0.0) | found if found else {}
+
+    async def flush(self, engine: Engine) -> None:
+        """Empty the prefix cache; whether that worked, the proof of each request tells."""
+        if engine.flush_path:
+            await self._get_text(engine.flush_path)
+
+    async def gauges(self, engine: Engine) -> dict[str, float]:
+        """Requests running and waiting and the like, by canonical name."""
+        return read_counters(await self._metrics(engine), engine.gauges) if engine.gauges else {}
+
+    async def settings(self, engine: Engine) -> dict[str, str]:
+        """Settings that the engine shows among its metrics, under our names."""
+        if engine.resolved is None:
+            return {}
+        labels = read_labels(await self._metrics(engine), engine.resolved.metric)
+        names = engine.resolved.metric_names
+        return {names[name]: value for name, value in labels.items() if name in names}
+
+    async def _metrics(self, engine: Engine) -> str:
+        if engine.metrics_path is None:
+            return ""
         status, body = await self._get_text(engine.metrics_path)
-        return read_counters(body, engine.counters) if status == _OK else {}
+        return body if status == _OK else ""
 
     def _encode_blocks(self, route: TokenizeRoute) -> Encode:
         async def encode(text: str) -> list[int]:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
-from leadline.journal import Run
 from leadline.metrics.load_statistics import Answer, LoadStatistics, describe_load
 from leadline.metrics.measures import NS, Measures, measure
-from leadline.metrics.sampling import ServerSummary, during, read_samples, summarise_server
+from leadline.metrics.sampling import Sample, ServerSummary, during, summarise_server
 from leadline.metrics.statistics import Quantiles, quantiles
 from leadline.records import Record, Strain
-from leadline.spec import PromptForm
-
-LOAD_SCHEMA = "leadline.load/1"
+from leadline.spec import Goals, Load
 
 # Above these, what is reported may be the client's own doing.
 MOST_CPU_SHARE = 0.9
@@ -25,40 +22,7 @@ MOST_LAG_S = 0.005
 MOST_LATE_S = 0.01
 
 _WHOLE = ("stop", "length")
-
-
-class LoadSettings(BaseModel):
-    """What was asked for; ``campaign.yaml`` of a run made by ``leadline bench``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    url: str
-    model: str
-    engine: str | None = None
-    tokenizer: str | None = None
-    api_key_env: str | None = None
-    input_tokens: Annotated[int, Field(ge=1)] = 1000
-    output_tokens: Annotated[int, Field(ge=1)] = 200
-    prompt_as: PromptForm = "ids"
-    corpus: str = "kjv"
-    requests: Annotated[int, Field(ge=1)]
-    concurrency: Annotated[int, Field(ge=1)] | None = None
-    """Users of a closed loop; else ``rate`` or ``trace`` drives an open one."""
-    rate: Annotated[float, Field(gt=0)] | None = None
-    """Requests per second."""
-    arrivals: Literal["poisson", "constant", "bursts", "ramp"] = "poisson"
-    burst: Annotated[int, Field(ge=1)] = 1
-    """Requests that come at once, for ``bursts``."""
-    last_rate: Annotated[float, Field(gt=0)] | None = None
-    """Where a ``ramp`` ends."""
-    trace: str | None = None
-    warmup: Annotated[int, Field(ge=1)]
-    """Requests before the load that are not counted."""
-    first_token_s: Annotated[float, Field(gt=0)] = 600.0
-    between_tokens_s: Annotated[float, Field(gt=0)] = 120.0
-    ttft_goal_s: Annotated[float, Field(gt=0)] | None = None
-    itl_goal_s: Annotated[float, Field(gt=0)] | None = None
-    seed: int
+_ENOUGH_FOR_GROWTH = 3
 
 
 class LoadVerdict(BaseModel):
@@ -66,9 +30,10 @@ class LoadVerdict(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    run_id: str
-    started: str
-    settings: LoadSettings
+    load: Load
+    """As it was asked for; of a sweep, this step of it."""
+    requests: int
+    """Asked for."""
     status: Literal["pass", "fail", "inconclusive"]
     reason: str
     sent: int
@@ -88,8 +53,13 @@ class LoadVerdict(BaseModel):
     """From the first request sent to the last answer's end."""
     requests_per_s: float | None
     output_tokens_per_s: float | None
+    good: int
+    """Answered within all goals; without goals, answered."""
     goodput_per_s: float | None
-    """Answered requests within the goals, per second: TTFT, and 99 % of its own gaps."""
+    """Good requests per second; ``None`` without goals."""
+    ttft_growth: float | None
+    """Of an open loop: median TTFT of the last third sent by that of the first. Above 1, it queues.
+    """
     late_s: Quantiles | None
     """Real minus intended send time of an open loop."""
     strain: Strain | None
@@ -99,31 +69,30 @@ class LoadVerdict(BaseModel):
     """What the server's own metrics said meanwhile."""
 
     @property
-    def exit_code(self) -> int:
-        if self.status == "pass":
-            return 0
-        return 2 if self.sent and not self.answered else 1
+    def good_share(self) -> float:
+        """Of all requests that were asked for."""
+        return self.good / self.requests
 
 
-def judge_load(run: Run) -> LoadVerdict:
-    """Everything that the journal of one load supports, derived afresh."""
-    text = (run.path / "campaign.yaml").read_text(encoding="utf-8")
-    settings = LoadSettings.model_validate_json(text)
-    records = [record for record in run.records() if record.purpose == "trial"]
-    ends = [event for event in run.events() if event["event"] == "load_ended"]
-    strain = Strain.model_validate(ends[-1]["strain"]) if ends else None
+def judge_load(
+    records: Sequence[Record],
+    load: Load,
+    requests: int,
+    strain: Strain | None,
+    samples: Sequence[Sample] = (),
+) -> LoadVerdict:
+    """Everything that the records of one load support; no ``strain``: it was interrupted."""
     problems = [_problem(record) for record in records]
     sound = [record for record, found in zip(records, problems, strict=True) if found is None]
     measures = [measure(record.exchange) for record in sound]
-    late = quantiles(_late_s(record) for record in records) if _is_open(settings) else None
+    late = quantiles(_late_s(record) for record in records) if load.is_open else None
     wall_s = _wall_s(records)
-    status, reason = _conclude(settings, len(records), len(sound), strain, late)
-    good = sum(_is_good(item, settings) for item in measures)
-    has_goals = _has_goals(settings)
+    status, reason = _conclude(requests, len(records), len(sound), strain, late)
+    good = sum(_is_good(item, load.goals) for item in measures)
+    has_goals = bool(load.goals.limits)
     return LoadVerdict(
-        run_id=run.facts["id"],
-        started=run.facts["started"],
-        settings=settings,
+        load=load,
+        requests=requests,
         status=status,
         reason=reason,
         sent=len(records),
@@ -138,22 +107,22 @@ def judge_load(run: Run) -> LoadVerdict:
         wall_s=wall_s,
         requests_per_s=len(sound) / wall_s if wall_s else None,
         output_tokens_per_s=_output_tokens(measures) / wall_s if wall_s else None,
+        good=good,
         goodput_per_s=good / wall_s if wall_s and has_goals else None,
+        ttft_growth=_growth([item.ttft_s for item in measures]) if load.is_open else None,
         late_s=late,
         strain=strain,
-        statistics=describe_load(_answers(records, problems, settings), has_goals=has_goals),
-        server=summarise_server(during(records, read_samples(run))),
+        statistics=describe_load(_answers(records, problems, load), has_goals=has_goals),
+        server=summarise_server(during(records, samples)),
     )
 
 
-def _answers(
-    records: Sequence[Record], problems: Sequence[object], settings: LoadSettings
-) -> list[Answer]:
+def _answers(records: Sequence[Record], problems: Sequence[object], load: Load) -> list[Answer]:
     """Each request with its measures, or with none where it was not answered as asked."""
     found = []
     for record, problem in zip(records, problems, strict=True):
         measures = None if problem else measure(record.exchange)
-        good = measures is not None and _is_good(measures, settings)
+        good = measures is not None and _is_good(measures, load.goals)
         found.append(Answer(record=record, measures=measures, good=good))
     return found
 
@@ -181,10 +150,10 @@ def _problem(record: Record) -> tuple[str, str] | None:
 
 
 def _conclude(
-    settings: LoadSettings, sent: int, answered: int, strain: Strain | None, late: Quantiles | None
+    requests: int, sent: int, answered: int, strain: Strain | None, late: Quantiles | None
 ) -> tuple[Literal["pass", "fail", "inconclusive"], str]:
-    if strain is None or sent < settings.requests:
-        return "inconclusive", f"interrupted after {sent} of {settings.requests} requests"
+    if strain is None or sent < requests:
+        return "inconclusive", f"interrupted after {sent} of {requests} requests"
     if answered < sent:
         return "fail", f"{sent - answered} of {sent} requests were not answered as asked"
     if excess := _excess(strain, late):
@@ -219,18 +188,17 @@ def _output_tokens(measures: Sequence[Measures]) -> int:
     return sum(item.completion_tokens or 0 for item in measures)
 
 
-def _is_open(settings: LoadSettings) -> bool:
-    return settings.concurrency is None
+def _growth(ttfts_s: Sequence[float | None]) -> float | None:
+    """Of values in the order of sending."""
+    known = [value for value in ttfts_s if value is not None]
+    third = len(known) // 3
+    if third < _ENOUGH_FOR_GROWTH:
+        return None
+    return float(np.median(known[-third:]) / np.median(known[:third]))
 
 
-def _has_goals(settings: LoadSettings) -> bool:
-    return settings.ttft_goal_s is not None or settings.itl_goal_s is not None
-
-
-def _is_good(item: Measures, settings: LoadSettings) -> bool:
-    if settings.ttft_goal_s is not None and (item.ttft_s or np.inf) > settings.ttft_goal_s:
-        return False
+def _is_good(item: Measures, goals: Goals) -> bool:
     gaps = item.itl_s or item.chunk_gaps_s
-    if settings.itl_goal_s is None or not gaps:
-        return True
-    return float(np.quantile(gaps, 0.99)) <= settings.itl_goal_s
+    itl_s = float(np.quantile(gaps, 0.99)) if gaps else 0.0  # one token has no gap
+    pairs = ((goals.ttft_s, item.ttft_s), (goals.itl_s, itl_s), (goals.e2e_s, item.e2e_s))
+    return all(limit is None or (value is not None and value <= limit) for limit, value in pairs)

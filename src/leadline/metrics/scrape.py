@@ -45,6 +45,18 @@ def read_gauges(text: str, names: Mapping[str, str]) -> dict[str, float]:
     return {name: (max if name in SHARES else sum)(values) for name, values in found.items()}
 
 
+def read_labels(text: str, sample_name: str) -> dict[str, str]:
+    """The labels of the first such sample: some engines tell their settings so."""
+    try:
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                if sample.name == sample_name:
+                    return dict(sample.labels)
+    except ValueError:
+        return {}
+    return {}
+
+
 def growth(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
     """How much each counter grew; a counter that went back (a restart) is left out."""
     return {

@@ -26,6 +26,7 @@ class Quantiles(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     n: int
+    low: float
     p50: float
     p90: float
     p99: float
@@ -66,7 +67,8 @@ def quantiles(values: Iterable[float | None]) -> Quantiles | None:
     if known.size == 0:
         return None
     p50, p90, p99 = (float(found) for found in np.quantile(known, (0.5, 0.9, 0.99)))
-    return Quantiles(n=known.size, p50=p50, p90=p90, p99=p99, high=float(known.max()))
+    low, high = float(known.min()), float(known.max())
+    return Quantiles(n=known.size, low=low, p50=p50, p90=p90, p99=p99, high=high)
 
 
 def quantile(values: Iterable[float], q: float) -> float | None:

@@ -36,10 +36,19 @@ class CellPlan:
 
     @property
     def gpu_hours(self) -> float:
-        """Device hours of the cell's repeats, one after the other; 0 where unknown."""
+        """Device hours of the cell's repeats, one after the other; 0 where unknown.
+
+        Of a load with prompts of one length: those of its prefills alone, since answers overlap.
+        """
         if not isinstance(self.plan, Plan) or self.plan.time is None:
             return 0.0
-        return self.plan.time.gpu_hours * self.cell.workload.repeats
+        workload, time = self.cell.workload, self.plan.time
+        if workload.load is None:
+            return time.gpu_hours * workload.repeats
+        if isinstance(workload.input_tokens, int | str) and not workload.load.trace:
+            alone = time.gpu_hours * time.prefill_s.expected / time.request_s
+            return alone * workload.load.count
+        return 0.0
 
 
 def plan_campaign(
@@ -75,8 +84,8 @@ def plan_cell(campaign: Campaign, cell: Cell, probes: Probes = ()) -> Plan:
         str(deployment.engine),
         settings=deployment.settings,
         env=deployment.env,
-        input_tokens=workload.input_tokens,
-        output_tokens=workload.output_tokens,
+        input_tokens=workload.longest_input,
+        output_tokens=workload.longest_output,
         probes=probes,
     )
 

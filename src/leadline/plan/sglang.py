@@ -111,16 +111,15 @@ def count_token_bytes(model: Model, settings: SglangSettings) -> float:
 
 
 def longest_input(settings: SglangSettings, pools: TokenPools, output_tokens: int) -> int:
-    """Longest prompt that is accepted and can run with ``output_tokens`` after it.
+    """Longest prompt that is accepted and gets all of ``output_tokens`` after it.
 
-    Rejected are ``input + output >= context`` (tokenizer manager) and ``input >= min(context,
-    pool) - 1 - 5`` (scheduler); what runs beyond the pool is cut short.
+    The scheduler takes ``input < min(context, pool) - 1 - 5`` and cuts the output, without a word,
+    to ``min(context, pool) - 1 - input - 1``: one token less than the tokenizer manager's own check
+    (``input + output < context``) lets pass. All three seen live.
     """
-    reserved = read_table("sglang")["pool"]["reserved_input_tokens"]
+    reserved = int(read_table("sglang")["pool"]["reserved_input_tokens"])
     request = min(settings.context_tokens, pools.full_tokens) - 1
-    by_pool = pools.full_tokens - 1 - output_tokens
-    by_scheduler = request - int(reserved) - 1
-    return max(0, min(settings.context_tokens - output_tokens - 1, by_scheduler, by_pool))
+    return max(0, min(request - reserved, request - output_tokens) - 1)
 
 
 def _weight_terms(model: Model, settings: SglangSettings, known: Measured) -> list[Term]:

@@ -21,13 +21,21 @@ __all__ = ["CHARS_PER_TOKEN", "Prompt", "build_prompt"]
 # Characters fetched per missing token; English text has 3.5 to 5 in every common vocabulary.
 CHARS_PER_TOKEN = 5
 
-_LONGEST_LINE = 2000
+# The start of a line is looked for this far back.
+LONGEST_LINE_CHARS = 2000
 
 
 async def build_prompt(
-    corpus: Corpus, encode: Encode, tokens: int, seed: str, needles: int = 1
+    corpus: Corpus,
+    encode: Encode,
+    tokens: int,
+    seed: str,
+    needles: int = 1,
+    near: int | None = None,
 ) -> Prompt:
     """A prompt of exactly ``tokens`` ids; everything random in it follows from ``seed``.
+
+    ``near``: a character of the corpus in whose line to start; default: anywhere.
 
     Raises ``SpecError`` when the needles do not fit or the corpus is too short: text is never
     repeated to fill up.
@@ -38,7 +46,7 @@ async def build_prompt(
     question_ids = await encode(question(hidden)) if hidden else []
     added_tokens = len(question_ids) + sum(map(len, needle_ids))
     hay_tokens = room_for_hay(tokens, added_tokens, needles)
-    start, hay = await _cut_haystack(corpus, encode, hay_tokens, rng)
+    start, hay = await _cut_haystack(corpus, encode, hay_tokens, rng, near)
     depths = sorted(rng.randrange(1, hay_tokens) for _ in hidden)
     ids, positions = _insert(hay, needle_ids, depths)
     facts = tuple(
@@ -49,12 +57,12 @@ async def build_prompt(
 
 
 async def _cut_haystack(
-    corpus: Corpus, encode: Encode, tokens: int, rng: random.Random
+    corpus: Corpus, encode: Encode, tokens: int, rng: random.Random, near: int | None
 ) -> tuple[int, list[int]]:
     """``tokens`` ids of consecutive corpus text from a random line on; (first character, ids)."""
     text = corpus.text
     latest = max(0, len(text) - tokens * CHARS_PER_TOKEN)
-    start = line_start(text, rng.randint(0, latest))
+    start = line_start(text, rng.randint(0, latest) if near is None else near)
     ids = await encode(text[start : start + tokens * CHARS_PER_TOKEN])
     end = start + tokens * CHARS_PER_TOKEN
     while len(ids) < tokens and end < len(text):
@@ -90,7 +98,7 @@ def corpus_too_short(source: str, found_tokens: int, tokens: int) -> SpecError:
 
 def line_start(text: str, position: int) -> int:
     """Start of the line around the position; where lines are endless, of the word around it."""
-    earliest = max(0, position - _LONGEST_LINE)
+    earliest = max(0, position - LONGEST_LINE_CHARS)
     for separator in ("\n", " "):
         end = text.rfind(separator, earliest, position)
         if end >= 0:

@@ -33,6 +33,14 @@ def needle_name(number: int) -> str:
     return _NAMES[number % len(_NAMES)] + (str(number) if number >= len(_NAMES) else "")
 
 
+def answer_tokens(count: int) -> int:
+    """What an answer may need: a sentence before it, and each number, a token for each digit.
+
+    Fewer, and a chatty model is cut before its number, which looks like a lack of recall.
+    """
+    return 16 + 8 * count
+
+
 def question(hidden: list[Hidden]) -> str:
     """The end of the prompt; empty if nothing is hidden."""
     if not hidden:

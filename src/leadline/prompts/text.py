@@ -32,7 +32,12 @@ _ATTEMPTS = 12
 
 
 async def build_text_prompt(
-    corpus: Corpus, encode: Encode, tokens: int, seed: str, needles: int = 1
+    corpus: Corpus,
+    encode: Encode,
+    tokens: int,
+    seed: str,
+    needles: int = 1,
+    near: int | None = None,
 ) -> Prompt:
     """A text of exactly ``tokens`` tokens, by ``encode``, without the server's overhead.
 
@@ -44,7 +49,8 @@ async def build_text_prompt(
     added = "".join(needle.statement for needle in hidden) + question(hidden)
     hay_tokens = room_for_hay(tokens, len(await encode(added)) if added else 0, needles)
     for _ in range(_ATTEMPTS):
-        start, end = await _rough_cut(corpus, encode, hay_tokens, rng)
+        start, end = await _rough_cut(corpus, encode, hay_tokens, rng, near)
+        near = None  # no cut there gives the count: then anywhere
         middle = max(start, _word_end(corpus.text, end - _TAIL_CHARS))
         fixed, facts = await _with_needles(corpus.text[start:middle], hidden, encode, rng)
         cut = _Cut(corpus.text, middle, end, fixed, question(hidden))
@@ -60,12 +66,13 @@ async def build_text_prompt(
 
 
 async def _rough_cut(
-    corpus: Corpus, encode: Encode, tokens: int, rng: random.Random
+    corpus: Corpus, encode: Encode, tokens: int, rng: random.Random, near: int | None
 ) -> tuple[int, int]:
     """(start, end) of corpus text of about that many tokens."""
     text = corpus.text
     chars = tokens * CHARS_PER_TOKEN
-    start = line_start(text, rng.randint(0, max(0, len(text) - chars - _REACH_CHARS)))
+    latest = max(0, len(text) - chars - _REACH_CHARS)
+    start = line_start(text, rng.randint(0, latest) if near is None else near)
     count = len(await encode(text[start : start + chars]))
     if count == 0:
         raise corpus_too_short(corpus.source, count, tokens)

@@ -110,12 +110,16 @@ def prove_edge(record: Record) -> Proof:
 
 
 def prove_over_limit(record: Record) -> Proof:
-    """A prompt longer than the window is refused with a 4xx status, never cut and answered."""
+    """A prompt longer than the window is refused, never cut and answered.
+
+    By a 4xx status, or, as SGLang does, by an error in place of the stream's first token.
+    """
     sent = show_tokens(record.sent.input_tokens)
     status = record.exchange.status
-    refused = status is not None and 400 <= status < 500  # noqa: PLR2004
-    settled = status is not None and status not in _OTHER_REFUSALS
     failure = record.exchange.failure
+    in_stream = failure is not None and failure.kind == "stream_error" and not record.exchange.text
+    refused = status is not None and (400 <= status < 500 or in_stream)  # noqa: PLR2004
+    settled = status is not None and status not in _OTHER_REFUSALS
     detail = failure.message if failure else "answered as if it fitted"
     if not settled:
         return Proof(name="over_limit", outcome="unknown", observed=f"{sent} tokens: {detail}")
@@ -123,7 +127,7 @@ def prove_over_limit(record: Record) -> Proof:
         name="over_limit",
         outcome="pass" if refused else "fail",
         observed=f"{sent} tokens: {detail}"
-        if refused
+        if refused and not in_stream
         else f"{sent} tokens: HTTP {status}, {detail}",
     )
 

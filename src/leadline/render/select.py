@@ -38,7 +38,7 @@ def describe_services(
                 cell.settings,
                 plan,
                 parse_hardware(str(campaign.hardware)),
-                output_tokens=cell.workload.output_tokens,
+                output_tokens=cell.workload.longest_output,
                 image=getattr(cell.settings.target, "image", None),
             )
         )

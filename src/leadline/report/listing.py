@@ -7,7 +7,6 @@ from pathlib import Path
 
 from leadline.errors import LeadlineError
 from leadline.journal import Run, list_runs
-from leadline.metrics.load_verdict import LoadVerdict, judge_load
 from leadline.verdict import judge_run
 
 
@@ -20,19 +19,9 @@ def _describe(path: Path) -> dict[str, str]:
     try:
         run = Run(path)
         row["started"] = run.facts["started"][:19].replace("T", " ")
-        if run.facts.get("kind") == "load":
-            return {**row, **_describe_load(judge_load(run))}
         verdict = judge_run(run)
     except LeadlineError as error:
         return {**row, "state": "damaged", "cells": error.what}
     counts = Counter(cell.status for cell in verdict.cells)
     cells = ", ".join(f"{count} {status}" for status, count in counts.items())
     return {**row, "state": "finished" if verdict.finished else "unfinished", "cells": cells}
-
-
-def _describe_load(verdict: LoadVerdict) -> dict[str, str]:
-    whole = verdict.strain is not None
-    return {
-        "state": "finished" if whole else "unfinished",
-        "cells": f"{verdict.answered} of {verdict.sent} answered, {verdict.status}",
-    }

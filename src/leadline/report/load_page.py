@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
-from leadline.journal import Run, write_whole
+from leadline.journal import Run
 from leadline.metrics.intervals import Estimate, Summary
 from leadline.metrics.load_verdict import LoadVerdict
 from leadline.metrics.sampling import Reading, ServerSummary, during, read_samples, read_telemetry
 from leadline.metrics.timeline import SteadyWindow
 from leadline.records import Record
 from leadline.report.load_charts import draw_load
+from leadline.report.template import render_template
 from leadline.report.view import NOTHING, environment_rows
-from leadline.report.write import render_template
 from leadline.units import show_bytes, show_rate, show_seconds
+from leadline.verdict import CellVerdict, RunVerdict
 
 _MOST_OUTLIERS = 20
 _MEASURES = {
@@ -42,23 +43,38 @@ MEANINGS = {
 }
 
 
-def write_load_report(run: Run, verdict: LoadVerdict) -> list[Path]:
-    """Write ``report.html`` and ``report.md`` into the run directory; returns their paths."""
-    records = [record for record in run.records() if record.purpose == "trial"]
-    view = load_view(run, verdict, records)
-    samples = during(records, read_samples(run))
-    forms = {
-        "report.html": render_template(
-            "load.html.j2", {**view, "charts": draw_load(verdict, records, samples)}
-        ),
-        "report.md": render_template("load.md.j2", view),
-    }
-    for name, text in forms.items():
-        write_whole(run.path / name, text)
-    return [run.path / name for name in forms]
+def load_pages(run: Run, verdict: RunVerdict) -> dict[str, str]:
+    """A page and its Markdown for each cell with a load, by file name; of a sweep the chosen."""
+    pages: dict[str, str] = {}
+    for cell in verdict.cells:
+        if cell.load is None:
+            continue
+        records = _records(run, cell, cell.load)
+        samples = during(records, read_samples(run))
+        view = load_view(run, verdict, cell, cell.load, records)
+        charts = draw_load(cell.load, records, samples)
+        name = page_name(cell.cell)
+        pages[f"{name}.html"] = render_template("load.html.j2", {**view, "charts": charts})
+        pages[f"{name}.md"] = render_template("load.md.j2", view)
+    return pages
 
 
-def load_view(run: Run, verdict: LoadVerdict, records: Sequence[Record]) -> dict[str, Any]:
+def page_name(cell: str) -> str:
+    return "load-" + re.sub(r"[^A-Za-z0-9.=-]+", "-", cell)[:100]
+
+
+def _records(run: Run, cell: CellVerdict, load: LoadVerdict) -> list[Record]:
+    """Those of the step that is shown, of the last attempt."""
+    steps = [step.load for step in cell.sweep.steps] if cell.sweep else [load]
+    step = steps.index(load) + 1
+    found = [r for r in run.records() if r.cell == cell.cell and r.purpose == "load"]
+    last = max((record.attempt for record in found), default=0)
+    return [r for r in found if r.attempt == last and (r.step or 1) == step]
+
+
+def load_view(
+    run: Run, whole: RunVerdict, cell: CellVerdict, verdict: LoadVerdict, records: Sequence[Record]
+) -> dict[str, Any]:
     """Template variables; every value is already a word."""
     found = verdict.statistics
     outliers = found.outliers if found else ()
@@ -81,7 +97,11 @@ def load_view(run: Run, verdict: LoadVerdict, records: Sequence[Record]) -> dict
         "client": _client(verdict),
         "meanings": MEANINGS,
         "environment": environment_rows(run.document("environment.json")),
-        "settings": verdict.settings.model_dump_json(indent=2, exclude_none=True),
+        "cell": cell,
+        "run_id": whole.run_id,
+        "started": run.facts["started"],
+        "seed": run.facts.get("seed", NOTHING),
+        "settings": verdict.load.model_dump_json(indent=2, exclude_none=True),
         "run_path": str(run.path),
     }
 
@@ -98,15 +118,7 @@ def word_estimate(estimate: Estimate, *, seconds: bool = True) -> str:
 
 
 def _pattern(verdict: LoadVerdict) -> str:
-    asked = verdict.settings
-    if asked.concurrency:
-        drive = f"{asked.concurrency} users who wait for their answers"
-    elif asked.trace:
-        drive = f"the trace {asked.trace}"
-    else:
-        drive = f"{asked.rate:g} requests a second ({asked.arrivals})"
-    lengths = f"{asked.input_tokens:,} tokens in, {asked.output_tokens:,} out"
-    return f"{asked.requests} requests by {drive}" + ("" if asked.trace else f"; {lengths}")
+    return f"{verdict.requests} requests by {verdict.load}"
 
 
 def _rates(verdict: LoadVerdict) -> list[tuple[str, str]]:
@@ -117,9 +129,8 @@ def _rates(verdict: LoadVerdict) -> list[tuple[str, str]]:
     ]
     found = verdict.statistics
     if found and found.goodput_per_s:
-        asked = verdict.settings
-        goals = {"TTFT": asked.ttft_goal_s, "99 % of gaps": asked.itl_goal_s}
-        named = ", ".join(f"{k} ≤ {show_seconds(goal)}" for k, goal in goals.items() if goal)
+        goals = verdict.load.goals.limits.items()
+        named = ", ".join(f"{name} ≤ {show_seconds(goal)}" for name, goal in goals)
         rows.append((f"goodput/s ({named})", word_estimate(found.goodput_per_s, seconds=False)))
     if found and not found.steady.absent:
         rows += [

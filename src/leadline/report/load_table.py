@@ -1,8 +1,9 @@
-"""A load's verdict for a terminal: one small table, and what was left out of it."""
+"""A load in words: its times, rates and failures, for a terminal and for a page alike."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -12,39 +13,81 @@ from rich.text import Text
 from leadline.metrics.load_verdict import LoadVerdict
 from leadline.metrics.sampling import ServerSummary
 from leadline.metrics.statistics import Quantiles
-from leadline.report.tables import STATUS_STYLES
+from leadline.metrics.sweep import SweepStep, SweepVerdict
+from leadline.report.phrases import STATUS_STYLES, word_status
 from leadline.units import show_rate, show_seconds
+from leadline.verdict import CellVerdict
 
 _NOTHING = "–"
+_STARTS = "answered requests only; start is just before each request's own connection"
 
 
-def render_load(verdict: LoadVerdict) -> RenderableType:
-    return Group(_times(verdict), *_lines(verdict))
+class Words(NamedTuple):
+    """A table and the lines below it."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    caption: str
+    lines: list[tuple[str, str]]
+    """(what, its value)"""
 
 
-def _times(verdict: LoadVerdict) -> Table:
+def word_load(title: str, load: LoadVerdict) -> Words:
+    columns = ("", "p50", "p90", "p99", "highest", "values")
+    return Words(title, columns, list(_times(load)), _STARTS, list(_lines(load)))
+
+
+def word_sweep(title: str, sweep: SweepVerdict) -> Words:
+    """Every load that was measured, by rising load, and what that supports."""
+    unit = "users" if sweep.unit == "users" else "asked/s"
+    columns = (unit, "good", "tok/s", "TTFT p50", "TTFT p99", "ITL p99", "")
+    rows = [_step(step, sweep) for step in sweep.steps]
+    return Words(title, columns, rows, _STARTS, list(_sweep_lines(sweep)))
+
+
+def render_loads(cell: CellVerdict) -> RenderableType:
+    """The whole of a cell with a load."""
+    parts: list[RenderableType] = [Text()]
+    if cell.sweep:
+        parts.append(_render(word_sweep(cell.cell, cell.sweep)))
+    if cell.load:
+        title = f"the step of {cell.load.load}" if cell.sweep else f"{cell.cell}: {cell.load.load}"
+        parts.append(_render(word_load(title, cell.load)))
+    outcome = Text(word_status(cell), style=STATUS_STYLES[cell.status])
+    if cell.reason:
+        outcome.append(f"  {cell.reason}", style="default")
+    return Group(*parts, outcome)
+
+
+def _render(words: Words) -> RenderableType:
     table = Table(
-        title=Text(f"bench  run {verdict.run_id}", style="bold"),
+        title=Text(words.title, style="bold"),
         title_justify="left",
-        caption=Text("answered requests only; start is just before each request's own connection"),
+        caption=Text(words.caption),
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
-    for column in ("", "p50", "p90", "p99", "highest", "values"):
+    for column in words.columns:
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
+    for row in words.rows:
+        table.add_row(*row)
+    return Group(table, *(Text(f"{name:<13}{value}") for name, value in words.lines))
+
+
+def _times(load: LoadVerdict) -> Iterator[tuple[str, ...]]:
     rows = {
-        "TTFT": verdict.ttft_s,
-        "ITL, per token": verdict.itl_s,
-        "gap between chunks": verdict.chunk_gaps_s,
-        "TPOT, per request": verdict.tpot_s,
-        "E2E": verdict.e2e_s,
-        "sent late by": verdict.late_s,
+        "TTFT": load.ttft_s,
+        "ITL, per token": load.itl_s,
+        "gap between chunks": load.chunk_gaps_s,
+        "TPOT, per request": load.tpot_s,
+        "E2E": load.e2e_s,
+        "sent late by": load.late_s,
     }
     for name, values in rows.items():
         if values:
-            table.add_row(name, *_cells(values))
-    return table
+            yield (name, *_cells(values))
 
 
 def _cells(values: Quantiles) -> list[str]:
@@ -52,44 +95,42 @@ def _cells(values: Quantiles) -> list[str]:
     return [*(show_seconds(max(0.0, time)) for time in times), f"{values.n:,}"]
 
 
-def _lines(verdict: LoadVerdict) -> Iterator[Text]:
-    yield Text(f"answered     {verdict.answered} of {verdict.sent}")
-    for kind, count in verdict.failures.items():
-        yield Text(f"  {count} {kind}: {verdict.examples[kind]}", style="red")
-    requests, tokens = _rate(verdict.requests_per_s), _rate(verdict.output_tokens_per_s)
-    yield Text(f"throughput   {requests} requests/s, {tokens} output tokens/s")
-    if verdict.goodput_per_s is not None:
-        yield Text(f"goodput      {_rate(verdict.goodput_per_s)} requests/s {_goals(verdict)}")
-    yield from _more(verdict)
-    yield Text(f"not counted  {verdict.settings.warmup} warm-up requests", style="dim")
-    if strain := verdict.strain:
-        yield Text(
-            f"this client  {strain.cpu_share:.0%} of a core, event loop late by "
-            f"{strain.lag_p99_s * 1e3:.1f} ms (p99), {strain.lag_max_s * 1e3:.1f} ms at most",
-            style="dim",
+def _lines(load: LoadVerdict) -> Iterator[tuple[str, str]]:
+    yield "answered", f"{load.answered} of {load.sent}"
+    for kind, count in load.failures.items():
+        yield "", f"{count} {kind}: {load.examples[kind]}"
+    requests, tokens = _rate(load.requests_per_s), _rate(load.output_tokens_per_s)
+    yield "throughput", f"{requests} requests/s, {tokens} output tokens/s"
+    if load.goodput_per_s is not None:
+        share = f"{load.good} of {load.requests} requests"
+        yield "goodput", f"{_rate(load.goodput_per_s)} requests/s, {share} {_goals(load)}"
+    if load.ttft_growth is not None:
+        yield "queue", f"TTFT of the last third is {load.ttft_growth:.2g} times the first's"
+    yield from _more(load)
+    yield "not counted", f"{load.load.warmup_requests} warm-up requests"
+    if strain := load.strain:
+        own = (
+            f"{strain.cpu_share:.0%} of a core, event loop late by "
+            f"{strain.lag_p99_s * 1e3:.1f} ms (p99), {strain.lag_max_s * 1e3:.1f} ms at most"
         )
-    outcome = Text(verdict.status, style=STATUS_STYLES[verdict.status])
-    if verdict.reason:
-        outcome.append(f"  {verdict.reason}", style="default")
-    yield outcome
+        yield "this client", own
 
 
-def _more(verdict: LoadVerdict) -> Iterator[Text]:
+def _more(load: LoadVerdict) -> Iterator[tuple[str, str]]:
     """The steady window, outliers, and the server's own peaks, each in one line."""
-    if found := verdict.statistics:
+    if found := load.statistics:
         steady = found.steady
         length = f"{show_seconds(steady.length_s)}, {_rate(found.steady_requests_per_s)} requests/s"
         tokens = f"{_rate(found.steady_output_tokens_per_s)} output tokens/s"
-        yield Text(f"steady       {steady.absent or f'{length}, {tokens}'}")
+        yield "steady", steady.absent or f"{length}, {tokens}"
         if found.outliers:
             worst = found.outliers[0]
             name, value = worst.measure.removesuffix("_s"), show_seconds(worst.value)
-            yield Text(
-                f"outliers     {len(found.outliers)}, all counted; the first: {name} of request "
-                f"{worst.request}, {value} (median {show_seconds(worst.median)})"
-            )
-    if (server := verdict.server) and (peaks := _peaks(server)):
-        yield Text(f"server       at most {', '.join(peaks)}; {server.samples} samples")
+            first = f"{name} of request {worst.request}, {value}"
+            middle = f"(median {show_seconds(worst.median)})"
+            yield "outliers", f"{len(found.outliers)}, all counted; the first: {first} {middle}"
+    if (server := load.server) and (peaks := _peaks(server)):
+        yield "server", f"at most {', '.join(peaks)}; {server.samples} samples"
 
 
 def _peaks(server: ServerSummary) -> list[str]:
@@ -100,10 +141,50 @@ def _peaks(server: ServerSummary) -> list[str]:
     return peaks
 
 
-def _goals(verdict: LoadVerdict) -> str:
-    settings = verdict.settings
-    goals = (("TTFT", settings.ttft_goal_s), ("99 % of gaps", settings.itl_goal_s))
-    return ", ".join(f"{name} ≤ {show_seconds(goal)}" for name, goal in goals if goal)
+def _step(step: SweepStep, sweep: SweepVerdict) -> tuple[str, ...]:
+    load = step.load
+    mark = "passes" if step.passes else "fails"
+    if load.status == "inconclusive":
+        mark = "inconclusive"
+    if step.level == sweep.largest:
+        mark = "largest"
+    if step.level == sweep.saturated_at:
+        mark += ", saturated"
+    return (
+        f"{step.level:g}",
+        f"{load.good}/{load.requests}",
+        _rate(load.output_tokens_per_s),
+        show_seconds(load.ttft_s.p50) if load.ttft_s else _NOTHING,
+        show_seconds(load.ttft_s.p99) if load.ttft_s else _NOTHING,
+        show_seconds(load.itl_s.p99) if load.itl_s else _NOTHING,
+        mark,
+    )
+
+
+def _sweep_lines(sweep: SweepVerdict) -> Iterator[tuple[str, str]]:
+    goals = sweep.steps[0].load.load.goals
+    asked = _goals(sweep.steps[0].load) if goals.limits else "answered as asked"
+    good = f"{goals.share:.0%} or more {asked}"
+    if sweep.largest is None:
+        yield "largest load", f"none that was measured has {good}"
+    else:
+        above = f"; {sweep.next_failing:g} has not" if sweep.next_failing else ""
+        limit = above or f"; nothing above {sweep.steps[-1].level:g} was measured"
+        yield "largest load", f"{sweep.largest:g} {_unit(sweep)}: {good}{limit}"
+    if sweep.saturated_at is None:
+        yield "saturation", f"not reached at {sweep.steps[-1].level:g} {_unit(sweep)}"
+    else:
+        gain = "no larger load brought 5 % more output tokens/s"
+        yield "saturation", f"at {sweep.saturated_at:g} {_unit(sweep)}: {gain}"
+
+
+def _unit(sweep: SweepVerdict) -> str:
+    return "users" if sweep.unit == "users" else "requests/s"
+
+
+def _goals(load: LoadVerdict) -> str:
+    limits = load.load.goals.limits.items()
+    return "within " + ", ".join(f"{name} ≤ {show_seconds(goal)}" for name, goal in limits)
 
 
 def _rate(value: float | None) -> str:

@@ -6,9 +6,17 @@ from collections import Counter
 
 from leadline.metrics.statistics import Proportion, Spread
 from leadline.prove.structural import TRIAL_PROOFS
+from leadline.records import Comparison
 from leadline.units import show_rate, show_seconds, show_tokens
 from leadline.verdict import CellVerdict, DeploymentVerdict, RunVerdict, Trial
 
+STATUS_STYLES = {
+    "pass": "bold green",
+    "fail": "bold red",
+    "infeasible": "yellow",
+    "inconclusive": "yellow",
+    "skipped": "dim",
+}
 SIGNS = {"pass": "✓", "fail": "✗", "unknown": "?"}
 NOTHING = "–"
 
@@ -40,6 +48,31 @@ def word_spread(spread: Spread | None, *, seconds: bool = True, ranged: bool = T
     median, low, high = (show_rate(x * scale) for x in figures)
     shown = f"{median}{unit}"
     return f"{shown} [{low}, {high}]" if ranged and spread.n > 1 else shown
+
+
+def word_engine(item: DeploymentVerdict) -> list[tuple[str, str]]:
+    """(outcome, sentence) for each thing the engine said that was foretold or asked."""
+    if item.words is None:
+        return []
+    lines = [
+        ("pass" if found.equal else "unknown", _word_comparison(found))
+        for found in item.words.comparisons
+    ]
+    lines += [
+        ("unknown", f"{name}: asked for {asked}, the engine works with {resolved}")
+        for name, (asked, resolved) in item.words.differing.items()
+    ]
+    return lines
+
+
+def _word_comparison(found: Comparison) -> str:
+    engine, plan = _word_figure(found.engine, found.unit), _word_figure(found.plan, found.unit)
+    same = "equal" if found.equal else f"differs by {found.difference:+.2%}"
+    return f"{found.name}: the engine says {engine}, the plan {plan} (from {found.source}): {same}"
+
+
+def _word_figure(value: float, unit: str) -> str:
+    return f"{value:,.2f}x" if unit == "x" else f"{value:,.0f} {unit}"
 
 
 def word_recall(recall: Proportion | None) -> str:
@@ -108,6 +141,8 @@ def word_answer(trial: Trial) -> str:
 def qualified_sentence(item: DeploymentVerdict) -> str:
     if not item.started:
         return "Not started: nothing was tested."
+    if not item.lengths_tested:
+        return "Only loads were run: no length was proven."
     if item.qualified_tokens is None:
         return "The engine is not qualified at any tested length."
     return (

@@ -13,7 +13,7 @@ from leadline.journal import write_whole
 from leadline.plan.schema import Plan
 from leadline.report.plan_charts import draw_concurrency, draw_waterfall
 from leadline.report.plan_table import render_plan
-from leadline.report.write import render_template
+from leadline.report.template import render_template
 
 _COLUMNS = 118
 

@@ -36,6 +36,8 @@ class Lines:
 
     def chunk(self, count: int) -> None: ...
 
+    def load_progress(self, ended: int, of: int) -> None: ...
+
     def trial_ended(self, cell: str, trial: int, summary: str, remaining_s: float | None) -> None:
         self._done += 1
         left = f"; about {show_seconds(remaining_s)} left" if remaining_s else ""
@@ -89,6 +91,9 @@ class Live(Lines):
     def chunk(self, count: int) -> None:
         if count == 1:
             self._progress.update(self._current, description="answering")
+
+    def load_progress(self, ended: int, of: int) -> None:
+        self._progress.update(self._current, description=f"{ended} of {of} requests ended")
 
     def trial_ended(self, cell: str, trial: int, summary: str, remaining_s: float | None) -> None:
         super().trial_ended(cell, trial, summary, None)

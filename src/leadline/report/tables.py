@@ -10,9 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from leadline.prove.structural import TRIAL_PROOFS
+from leadline.report.load_table import render_loads
 from leadline.report.phrases import (
     NOTHING,
+    STATUS_STYLES,
     proof_outcomes,
+    word_engine,
     word_length,
     word_limit,
     word_recall,
@@ -22,13 +25,6 @@ from leadline.report.phrases import (
 from leadline.units import show_seconds
 from leadline.verdict import CellVerdict, DeploymentVerdict, RunVerdict
 
-STATUS_STYLES = {
-    "pass": "bold green",
-    "fail": "bold red",
-    "infeasible": "yellow",
-    "inconclusive": "yellow",
-    "skipped": "dim",
-}
 _MARKS = {"pass": ("✓", "green"), "fail": ("✗", "bold red"), "unknown": ("?", "yellow")}
 
 
@@ -36,8 +32,12 @@ def print_verdict(console: Console, verdict: RunVerdict) -> None:
     console.print(Text(f"{verdict.campaign}  run {verdict.run_id}", style="bold"))
     for item in verdict.deployments:
         cells = [cell for cell in verdict.cells if cell.deployment == item.key]
-        console.print(_headline(item), _cells_table(cells), *_results(item), sep="\n")
-    console.print(Text(f"\nproofs: {', '.join(TRIAL_PROOFS)}; times: median [lowest, highest]"))
+        singles = [cell for cell in cells if not cell.is_load]
+        tables = [_cells_table(singles)] if singles else []
+        loads = [render_loads(cell) for cell in cells if cell.is_load]
+        console.print(_headline(item), *tables, *loads, *_results(item), sep="\n")
+    if any(not cell.is_load for cell in verdict.cells):
+        console.print(f"\nproofs: {', '.join(TRIAL_PROOFS)}; times: median [lowest, highest]")
     console.print(
         Group(
             *_finding_blocks(verdict),
@@ -101,13 +101,18 @@ def _results(item: DeploymentVerdict) -> Iterator[Text]:
     """Two results, never mixed: what the engine serves, and how far the model's recall reaches."""
     if not item.started:
         return
-    yield Text.assemble("engine qualified up to    ", (word_tokens(item.qualified_tokens), "bold"))
+    if item.lengths_tested:
+        yield Text.assemble(
+            "engine qualified up to    ", (word_tokens(item.qualified_tokens), "bold")
+        )
     if item.recall_tested:
         yield Text.assemble(
             "model's effective length  ",
             (word_tokens(item.effective_tokens), "bold"),
             ("  (recall of 85.6 % or more up to it)", "dim"),
         )
+    for outcome, text in word_engine(item):
+        yield Text.assemble(_MARKS[outcome], f" {text}")
     for proof in item.limits:
         yield Text.assemble(_MARKS[proof.outcome], f" {word_limit(proof.name)}: {proof.observed}")
 

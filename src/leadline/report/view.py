@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from leadline.journal import Run
 from leadline.prove.structural import TRIAL_PROOFS
 from leadline.report import phrases
+from leadline.report.load_table import word_load, word_sweep
 from leadline.units import show_bytes, show_seconds, show_tokens
 from leadline.verdict import CellVerdict, DeploymentVerdict, RunVerdict, Trial
 
@@ -25,6 +27,7 @@ def report_view(run: Run, verdict: RunVerdict) -> dict[str, Any]:
         "deployments": [_deployment(item) for item in verdict.deployments],
         "cells": [_cell(cell) for cell in verdict.cells],
         "trials": [_trial(cell, trial) for cell in verdict.cells for trial in cell.trials],
+        "loads": [words for cell in verdict.cells for words in _loads(cell)],
         "findings": verdict.findings,
         "cautions": [*verdict.warnings, *_cautions(verdict)],
         "proof_meanings": phrases.PROOF_MEANINGS,
@@ -56,6 +59,9 @@ def _deployment(item: DeploymentVerdict) -> dict[str, Any]:
         "started": item.started,
         "qualified": phrases.qualified_sentence(item),
         "effective": phrases.effective_sentence(item),
+        "engine_words": [
+            (phrases.SIGNS[outcome], outcome, text) for outcome, text in phrases.word_engine(item)
+        ],
         "limits": [
             (phrases.SIGNS[p.outcome], p.outcome, phrases.word_limit(p.name), p.observed)
             for p in item.limits
@@ -71,7 +77,7 @@ def _cell(cell: CellVerdict) -> dict[str, Any]:
         "verdict": phrases.word_status(cell),
         "reason": cell.reason,
         "proofs": list(zip(TRIAL_PROOFS, phrases.proof_signs(cell), strict=True)),
-        "trials": f"{len(cell.trials)} of {cell.repeats}",
+        "trials": _trials(cell),
         "ttft": phrases.word_spread(cell.ttft_s),
         "predicted": phrases.word_prediction(cell),
         "tpot": phrases.word_spread(cell.tpot_s),
@@ -83,9 +89,22 @@ def _cell(cell: CellVerdict) -> dict[str, Any]:
         "gates": [
             _gate(gate.name, gate.limit, gate.value, gate.passed)
             for gate in cell.gates
-            if cell.trials
+            if cell.trials or cell.load
         ],
     }
+
+
+def _trials(cell: CellVerdict) -> str:
+    if cell.is_load:
+        return f"{cell.load.answered} of {cell.load.requests} answered" if cell.load else NOTHING
+    return f"{len(cell.trials)} of {cell.repeats}"
+
+
+def _loads(cell: CellVerdict) -> Iterator[dict[str, Any]]:
+    if cell.sweep:
+        yield word_sweep(f"{cell.cell}: a sweep", cell.sweep)._asdict()
+    if cell.load:
+        yield word_load(f"{cell.cell}: {cell.load.load}", cell.load)._asdict()
 
 
 def _gate(name: str, limit: str, value: float | None, passed: bool | None) -> str:
@@ -124,7 +143,7 @@ def _cautions(verdict: RunVerdict) -> list[str]:
         cautions.append(
             "Cells with fewer than 3 trials: a single figure says nothing about spread."
         )
-    if any(cell.ttft_s for cell in verdict.cells):
+    if any(cell.predicted_ttft_s for cell in verdict.cells):
         cautions.append(
             "Predicted times come from this run's own earlier probes on the same server; they are "
             "predictions, not measurements."

@@ -17,6 +17,11 @@ _TOO_LONG = re.compile(
 )
 
 
+_ALLOWED = re.compile(r"exceeds the maximum allowed length \((\d+) tokens", re.IGNORECASE)
+# SGLang 0.5.6 takes a prompt of at most min(window, pool) - 7 tokens: managers/tp_worker.py.
+_PROMPT_RESERVE = 7
+
+
 def _failed(evidence: Evidence, *kinds: str) -> Quote:
     failure = evidence.failure
     return (failure.message,) if failure and failure.kind in kinds else ()
@@ -30,8 +35,56 @@ def _died(evidence: Evidence) -> Quote:
 
 
 def _too_long(evidence: Evidence) -> Quote:
+    if _exceeds(evidence, evidence.window_tokens) and (quote := _failed(evidence, "aborted")):
+        return quote
     quote = _failed(evidence, "refused", "stream_error")
     return quote if quote and _TOO_LONG.search(quote[0]) else ()
+
+
+def _never_scheduled(evidence: Evidence) -> Quote:
+    """Waiting for its first token, while the engine has one request waiting and runs none.
+
+    The gauges are the witness; where the engine shows none, the last line of its own statistics.
+    With prefix caching off the engine prefills the same request again and again: then it runs at
+    times, and only the sizes tell.
+    """
+    quote = _failed(evidence, "timeout")
+    if not quote:
+        return ()
+    seen = _idle_gauges(evidence) or evidence.log_lines(r"Running: 0 reqs, Waiting: [1-9]")[-1:]
+    size = _larger_than_pool(evidence)
+    return (*quote, *size, *seen) if seen or size else ()
+
+
+def _idle_gauges(evidence: Evidence) -> Quote:
+    looks = [look for look in evidence.waiting if {"running", "waiting"} <= look.keys()]
+    if not looks or any(look["running"] or not look["waiting"] for look in looks):
+        return ()
+    shown = ", ".join(f"{name} {value:g}" for name, value in sorted(looks[-1].items()))
+    return (f"the engine's gauges, {len(looks)} looks alike: {shown}",)
+
+
+def _larger_than_pool(evidence: Evidence) -> Quote:
+    if not (evidence.pool_tokens and evidence.input_tokens):
+        return ()
+    total = evidence.input_tokens + (evidence.output_tokens or 0)
+    if total <= evidence.pool_tokens:
+        return ()
+    held = show_tokens(evidence.pool_tokens)
+    return (f"the request takes {show_tokens(total)} of KV cache, which holds {held} at most",)
+
+
+def _fit_request(evidence: Evidence) -> str:
+    if not _larger_than_pool(evidence):
+        return (
+            "compare the request with the KV cache size in the start-up log; if it is smaller, "
+            "look for what holds the cache (max_num_seqs, other users)"
+        )
+    return (
+        f"lower input_tokens + output_tokens to at most {show_tokens(evidence.pool_tokens or 0)} "
+        "and max_model_len with them, so that the engine refuses what it cannot serve; or give "
+        "the KV cache more memory"
+    )
 
 
 def _shorten(evidence: Evidence) -> str:
@@ -45,6 +98,59 @@ def _shorten(evidence: Evidence) -> str:
         f"{show_tokens(evidence.window_tokens - evidence.output_tokens)}, or raise the window from "
         f"{show_tokens(evidence.window_tokens)} by as much"
     )
+
+
+def _beyond_pool(evidence: Evidence) -> Quote:
+    quote = _failed(evidence, "aborted", "refused", "stream_error")
+    named = _ALLOWED.search(quote[0]) if quote else None
+    if not named and not _failed(evidence, "aborted"):
+        return ()
+    if evidence.pool_tokens:
+        return quote if _exceeds(evidence, evidence.pool_tokens) else ()
+    window = evidence.window_tokens
+    return quote if named and window and int(named[1]) + _PROMPT_RESERVE < window else ()
+
+
+def _exceeds(evidence: Evidence, limit: int | None) -> bool:
+    """The stream of an aborted request says nothing of the reason; the lengths do."""
+    sent = evidence.input_tokens
+    return sent is not None and limit is not None and sent + _PROMPT_RESERVE > limit
+
+
+def _fit_to_pool(evidence: Evidence) -> str:
+    larger = (
+        "raise max_total_tokens (where it is given) or mem_fraction_static, so that the KV pool "
+        "holds the prompt and its answer"
+    )
+    if not evidence.pool_tokens:
+        return f"lower workload.input_tokens, or {larger}"
+    room = evidence.pool_tokens - max((evidence.output_tokens or 0) + 2, _PROMPT_RESERVE)
+    return (
+        f"lower workload.input_tokens to at most {show_tokens(max(room, 0))}, or {larger}: it now "
+        f"holds {show_tokens(evidence.pool_tokens)} tokens"
+    )
+
+
+def _cut_short(evidence: Evidence) -> Quote:
+    answered, asked = evidence.answered_tokens, evidence.output_tokens
+    if evidence.failure or answered is None or not asked or answered >= asked:
+        return ()
+    return (f"finish_reason length after {answered} of {asked} output tokens",)
+
+
+def _make_room(evidence: Evidence) -> str:
+    limits = [limit for limit in (evidence.window_tokens, evidence.pool_tokens) if limit]
+    sent, answered = evidence.input_tokens or 0, evidence.answered_tokens or 0
+    missing = (evidence.output_tokens or 0) - answered
+    reached = f"the server stops at {show_tokens(sent + answered)} tokens in all"
+    if evidence.pool_tokens and evidence.pool_tokens == min(limits):
+        setting = (
+            f"raise max_total_tokens or mem_fraction_static: the KV pool holds "
+            f"{show_tokens(evidence.pool_tokens)}"
+        )
+    else:
+        setting = "raise the context window"
+    return f"{reached}: lower workload.input_tokens by {show_tokens(missing)}, or {setting}"
 
 
 def _wait_longer(evidence: Evidence) -> str:
@@ -70,6 +176,16 @@ RULES = (
         source="process exit status, seen by the parent",
     ),
     Rule(
+        code="RUN020",
+        title="The prompt is longer than the KV pool holds",
+        cause="too_long",
+        explanation="It fits the context window, not the KV cache. SGLang refuses it if the answer "
+        "is not streamed; streamed, it answers HTTP 200 and one token that no model chose.",
+        check=_beyond_pool,
+        remedy=_fit_to_pool,
+        source="sglang 0.5.6 managers/scheduler.py; seen live on 0.5.6.post2",
+    ),
+    Rule(
         code="RUN002",
         title="The prompt is longer than the window allows",
         cause="too_long",
@@ -79,6 +195,28 @@ RULES = (
         source="the server's own message",
     ),
     Rule(
+        code="RUN021",
+        title="The server gave the request up",
+        cause="aborted",
+        explanation="The stream is well-formed and says abort: what came before it is no answer.",
+        check=lambda evidence: _failed(evidence, "aborted"),
+        remedy=always(
+            "the server's log has the reason: a prompt beyond the KV pool, /abort_request, or a "
+            "shutdown"
+        ),
+        source="sglang 0.5.6, finish_reason abort",
+    ),
+    Rule(
+        code="RUN022",
+        title="The answer was cut short without a word",
+        cause="truncated",
+        explanation="The request was accepted with its output length, and the answer claims to "
+        "have that length. SGLang cuts it to what window and KV pool leave.",
+        check=_cut_short,
+        remedy=_make_room,
+        source="sglang 0.5.6 managers/scheduler.py init_req_max_new_tokens; seen live",
+    ),
+    Rule(
         code="RUN003",
         title="The server refused the request",
         cause="rejected",
@@ -86,6 +224,17 @@ RULES = (
         check=lambda evidence: _failed(evidence, "refused"),
         remedy=always("the message says what it did not accept"),
         source="the server's own message",
+    ),
+    Rule(
+        code="RUN010",
+        title="The request never ran: the engine admits it and cannot place it in its KV cache",
+        cause="hang",
+        explanation="The scheduler tries at every step and finds too few free blocks, for ever: "
+        "the request stays waiting, the engine spins, nothing is logged as an error, and /health "
+        "answers 200.",
+        check=_never_scheduled,
+        remedy=_fit_request,
+        source="vLLM 0.12.0 with a request larger than the pool, reproduced; vLLM issue 39734",
     ),
     Rule(
         code="RUN004",

@@ -30,6 +30,8 @@ def _kv_allocation(evidence: Evidence) -> Quote:
 
 
 def _killed_at_start(evidence: Evidence) -> Quote:
+    if evidence.log_lines(r"Received sigquit from a child process"):
+        return ()  # SGLang kills itself so, whatever the reason
     killed = evidence.start_cause == "exited" and evidence.exit_status == "killed by SIGKILL"
     return (f"the server was {evidence.exit_status}", *evidence.log[-1:]) if killed else ()
 
@@ -53,6 +55,17 @@ def _fit_pool(evidence: Evidence) -> str:
     )
 
 
+def _less_than_one(evidence: Evidence) -> Quote:
+    return evidence.log if evidence.start_cause == "unusable" else ()
+
+
+def _more_than_the_machine(evidence: Evidence) -> Quote:
+    return evidence.log_lines(
+        r"on kv cache allocation is less than requested memory for kv|"
+        r"DefaultCPUAllocator: can't allocate memory"
+    )[:1]
+
+
 def _no_pool_at_all(evidence: Evidence) -> Quote:
     return evidence.log_lines(r"No available memory for the cache blocks")[:1]
 
@@ -67,13 +80,23 @@ def _indivisible(evidence: Evidence) -> Quote:
 
 def _no_such_repository(evidence: Evidence) -> Quote:
     return evidence.log_lines(
-        r"LocalEntryNotFoundError|RepositoryNotFoundError|GatedRepoError|"
-        r"is not a local folder and is not a valid model identifier"
+        r"LocalEntryNotFoundError|RepositoryNotFoundError|GatedRepoError|HFValidationError|"
+        r"is not a local folder and is not a valid model identifier|"
+        r"OSError: (Can't load the configuration of|We couldn't connect to)"
     )[:1]
 
 
 def _missing_module(evidence: Evidence) -> Quote:
     return evidence.log_lines(r"ModuleNotFoundError: No module named")
+
+
+def _install(evidence: Evidence) -> str:
+    if any("'sglang'" in line for line in _missing_module(evidence)):
+        return (
+            "give the Python of SGLang's environment: target: {kind: process, executable: "
+            "/path/to/bin/python}"
+        )
+    return "pip install 'leadline[embedded]' for the embedded llama.cpp"
 
 
 def _too_slow(evidence: Evidence) -> Quote:
@@ -148,6 +171,28 @@ RULES = (
         source="vLLM 0.12.0 and 0.32.0, start-up check of kv_cache_utils",
     ),
     Rule(
+        code="START015",
+        title="The engine is up, but its KV cache cannot hold one request of the whole window",
+        cause="oom",
+        explanation="A maximum concurrency below 1.00x: a request that the engine admits and that "
+        "is longer than its KV cache waits for ever. No request was sent.",
+        check=_less_than_one,
+        remedy=lambda evidence: (
+            evidence.remedy or "lower max_model_len, or give the KV cache more memory"
+        ),
+        source="the engine's log; vLLM issue 39734, reproduced on 0.12.0",
+    ),
+    Rule(
+        code="START016",
+        title="The KV cache asked for is larger than the memory of the machine",
+        cause="oom",
+        explanation="On a CPU vLLM takes the KV cache that it is told to take; there is not so "
+        "much memory free.",
+        check=_more_than_the_machine,
+        remedy=always("lower VLLM_CPU_KVCACHE_SPACE (GiB), or free memory"),
+        source="vLLM 0.32.0, v1/worker/cpu_worker.py; torch's CPU allocator",
+    ),
+    Rule(
         code="START011",
         title="No memory is left for the KV cache",
         cause="oom",
@@ -193,7 +238,8 @@ RULES = (
         remedy=always(
             "correct model; for a gated one export HF_TOKEN; without network give a folder"
         ),
-        source="huggingface_hub errors as vLLM 0.12.0 prints them",
+        source="huggingface_hub errors as vLLM 0.12.0 and 0.32.0 print them, transformers' as "
+        "SGLang does",
     ),
     Rule(
         code="START006",
@@ -210,7 +256,7 @@ RULES = (
         cause="engine_missing",
         explanation="The Python package of the engine is absent from this environment.",
         check=_missing_module,
-        remedy=always("pip install 'leadline[embedded]' for the embedded llama.cpp"),
+        remedy=_install,
         source="Python import error",
     ),
     Rule(

@@ -1,0 +1,51 @@
+"""A campaign file as frozen models: read strictly, every error with its line and its cure."""
+
+from leadline.spec.campaign import Campaign, Cell, Deployment
+from leadline.spec.frozen import MAX, NAME, Frozen, Name, TokenCount
+from leadline.spec.gates import Gate, Gates, Timeouts
+from leadline.spec.lengths import Distribution, Lognormal, Uniform, longest
+from leadline.spec.load import Arrivals, Goals, Levels, Load, RateRange, Sweep, UserRange
+from leadline.spec.reading import parse_campaign, read_campaign
+from leadline.spec.target import (
+    DockerTarget,
+    EndpointTarget,
+    KubernetesTarget,
+    ProcessTarget,
+    Target,
+)
+from leadline.spec.workload import PromptForm, SharedPrefix, Workload
+
+__all__ = [
+    "MAX",
+    "NAME",
+    "Arrivals",
+    "Campaign",
+    "Cell",
+    "Deployment",
+    "Distribution",
+    "DockerTarget",
+    "EndpointTarget",
+    "Frozen",
+    "Gate",
+    "Gates",
+    "Goals",
+    "KubernetesTarget",
+    "Levels",
+    "Load",
+    "Lognormal",
+    "Name",
+    "ProcessTarget",
+    "PromptForm",
+    "RateRange",
+    "SharedPrefix",
+    "Sweep",
+    "Target",
+    "Timeouts",
+    "TokenCount",
+    "Uniform",
+    "UserRange",
+    "Workload",
+    "longest",
+    "parse_campaign",
+    "read_campaign",
+]

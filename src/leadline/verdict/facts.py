@@ -1,0 +1,86 @@
+"""The lines of a run, looked up by cell and deployment."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from leadline.engines.engine import Engine, load_engine
+from leadline.journal import Run
+from leadline.metrics.load_verdict import LoadVerdict, judge_load
+from leadline.metrics.sampling import Sample, read_samples
+from leadline.records import Finding, Record, Strain
+from leadline.spec import Cell, Load
+
+
+class LoadFacts(NamedTuple):
+    load: Load
+    requests: int
+    records: list[Record]
+    strain: Strain | None
+    samples: list[Sample]
+    """Of the whole run; those of the load's own time are picked out."""
+
+    def judge(self) -> LoadVerdict:
+        return judge_load(self.records, self.load, self.requests, self.strain, self.samples)
+
+
+class Facts:
+    """The lines of a run, looked up by cell and deployment."""
+
+    def __init__(self, run: Run) -> None:
+        self.records = run.records()
+        self.findings = run.findings()
+        self.events = run.events()
+        self.samples = read_samples(run)
+
+    def trials(self, cell: str) -> list[Record]:
+        found = [r for r in self.records if r.cell == cell and r.purpose == "trial"]
+        return sorted({r.trial: r for r in found}.values(), key=lambda record: record.trial)
+
+    def named(self, event: str, **facts: str) -> list[dict[str, Any]]:
+        return [
+            line
+            for line in self.events
+            if line["event"] == event and all(line.get(k) == v for k, v in facts.items())
+        ]
+
+    def last(self, event: str, **facts: str) -> dict[str, Any]:
+        return (self.named(event, **facts) or [{}])[-1]
+
+    def engine(self, deployment: str) -> Engine:
+        ready = self.last("deployment_ready", deployment=deployment)
+        return load_engine(ready.get("engine", "openai"))
+
+    def loads(self, cell: str) -> list[LoadFacts]:
+        """Every load of the cell's last attempt, in order."""
+        started = self.named("load_started", cell=cell)
+        last = [line for line in started if line["attempt"] == started[-1]["attempt"]]
+        return [self._load(cell, line) for line in last]
+
+    def _load(self, cell: str, started: dict[str, Any]) -> LoadFacts:
+        place = (started["attempt"], started["step"])
+        ends = self.named("load_ended", cell=cell)
+        ended = [line for line in ends if (line["attempt"], line["step"]) == place]
+        records = [
+            record
+            for record in self.records
+            if record.cell == cell
+            and record.purpose == "load"
+            and (record.attempt, record.step) == place
+        ]
+        return LoadFacts(
+            load=Load.model_validate(started["load"]),
+            requests=started["requests"],
+            records=records,
+            strain=Strain.model_validate(ended[-1]["strain"]) if ended else None,
+            samples=self.samples,
+        )
+
+    def finding(self, cell: Cell) -> Finding | None:
+        own = [f for f in self.findings if f.cell == cell.key]
+        shared = [f for f in self.findings if not f.cell and f.deployment == cell.deployment]
+        found = own or shared
+        return found[-1] if found else None
+
+    def warnings(self) -> list[str]:
+        return list(dict.fromkeys(str(line["text"]) for line in self.named("warning")))

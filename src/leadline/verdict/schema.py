@@ -1,0 +1,140 @@
+"""What is said of a run: of each trial, cell and deployment."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from leadline.metrics.intervals import Summary
+from leadline.metrics.load_verdict import LoadVerdict
+from leadline.metrics.measures import Measures
+from leadline.metrics.statistics import Proportion, Spread
+from leadline.metrics.sweep import SweepVerdict
+from leadline.prove.structural import Proof
+from leadline.records import EngineWords, Finding, Record
+
+Status = Literal["pass", "fail", "infeasible", "inconclusive", "skipped"]
+Conclusion = tuple[Status, str, str]
+"""(status, cause, reason)."""
+
+# Causes that lie in the machinery rather than in the result: exit code 2.
+INFRASTRUCTURE = frozenset(
+    {
+        "aborted", "bad_option", "crashed", "disconnected", "engine_missing",
+        "exceeds_trained_context",
+        "hang", "invalid_parallelism", "malformed", "model_invalid", "model_missing", "oom",
+        "port_in_use", "stalled", "start_failed", "start_timeout", "stream_error", "unknown",
+        "unreachable",
+    }
+)  # fmt: skip
+
+
+class _Result(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class GateResult(_Result):
+    name: str
+    limit: str
+    value: float | None
+    passed: bool | None
+    """``None``: there is nothing to compare."""
+
+
+class Trial(_Result):
+    number: int
+    record: Record
+    measures: Measures
+    proofs: tuple[Proof, ...]
+    found: tuple[bool, ...]
+
+    @property
+    def sound(self) -> bool:
+        """A failed request has no proofs, and is not sound for that."""
+        return bool(self.proofs) and all(proof.outcome == "pass" for proof in self.proofs)
+
+
+class CellVerdict(_Result):
+    cell: str
+    deployment: str
+    input_tokens: int | None
+    status: Status
+    cause: str = ""
+    reason: str = ""
+    trials: tuple[Trial, ...] = ()
+    repeats: int
+    is_load: bool = False
+    predicted_ttft_s: dict[str, float] | None = None
+    """Made before the cell ran: low, expected, high."""
+    gates: tuple[GateResult, ...] = ()
+    recall: Proportion | None = None
+    ttft_s: Spread | None = None
+    tpot_s: Spread | None = None
+    e2e_s: Spread | None = None
+    prefill_tokens_per_s: Spread | None = None
+    decode_tokens_per_s: Spread | None = None
+    statistics: dict[str, Summary] = {}
+    """Percentiles and means by measure, each trial one group; intervals where there are enough."""
+    load: LoadVerdict | None = None
+    """Of a cell with a load; of a sweep, its largest step that passed, else its smallest."""
+    sweep: SweepVerdict | None = None
+
+    @property
+    def is_trouble(self) -> bool:
+        """It failed by machinery; a load did if nothing at all was answered."""
+        if self.is_load:
+            return self.status == "fail" and not (self.load and self.load.answered)
+        return self.status == "fail" and self.cause in INFRASTRUCTURE
+
+    @property
+    def sound(self) -> bool:
+        """Every repeat was made and every structural proof holds, whatever the gates say."""
+        complete = len(self.trials) == self.repeats
+        return complete and all(trial.sound for trial in self.trials)
+
+
+class DeploymentVerdict(_Result):
+    key: str
+    engine: str | None
+    model: str | None
+    window_tokens: int | None
+    start_s: float | None
+    starts: int
+    limits: tuple[Proof, ...]
+    qualified_tokens: int | None
+    """Longest prompt up to which every tested length is structurally sound."""
+    effective_tokens: int | None
+    """Longest prompt up to which the model's recall stays at 85.6 % or above (RULER)."""
+    words: EngineWords | None = None
+    """What the engine said of itself at its last start, beside what was asked and foretold."""
+    lengths_tested: bool
+    """Any length was tried alone; loads prove none."""
+    recall_tested: bool
+    """Any needle was asked for; without one there is nothing to say of the model."""
+
+    @property
+    def started(self) -> bool:
+        return self.starts > 0
+
+
+class RunVerdict(_Result):
+    run_id: str
+    campaign: str
+    started: str
+    finished: bool
+    seed: int | None
+    cells: tuple[CellVerdict, ...]
+    deployments: tuple[DeploymentVerdict, ...]
+    findings: tuple[Finding, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 all passed; 2 if machinery failed; 1 if anything else did not qualify."""
+        if any(cell.is_trouble for cell in self.cells):
+            return 2
+        limits = [proof.outcome for item in self.deployments for proof in item.limits]
+        if all(c.status == "pass" for c in self.cells) and "fail" not in limits:
+            return 0
+        return 1

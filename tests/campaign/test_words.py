@@ -1,0 +1,151 @@
+"""What a ready engine says is held against the plan before any request is sent."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.real_engines import tiny
+
+from leadline.campaign.serving import Served
+from leadline.campaign.words import find_unusable, hear
+from leadline.engines.engine import load_engine
+from leadline.plan.local_memory import LocalPlan
+from leadline.records import EngineWords
+from leadline.spec import Deployment
+
+CORE = "INFO [core.py:93] Initializing a V1 LLM engine (v{version}) with config: model='m', "
+CORE += "dtype={dtype}, max_seq_len={length}, device_config=cpu, enable_prefix_caching=True"
+CACHE = "INFO GPU KV cache size: {tokens:,} tokens"
+TIMES = "INFO Maximum concurrency for {length:,} tokens per request: {times:.2f}x"
+
+
+class _Server:
+    """Shows settings among its metrics."""
+
+    async def settings(self, _: Any) -> dict[str, str]:
+        return {"block_size": "128", "gpu_memory_utilization": "0.9"}
+
+
+def words(
+    tmp_path: Path,
+    *lines: str,
+    engine: str = "vllm==0.12.0",
+    plan: LocalPlan | None = None,
+    model: str = "",
+    hardware: str | None = None,
+    **settings: Any,
+) -> EngineWords:
+    log = tmp_path / "server.log"
+    log.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    deployment = Deployment(
+        engine=engine,
+        model=model or str(tiny.write_chunked(tmp_path / "model")),
+        settings=settings,
+        env={"VLLM_CPU_KVCACHE_SPACE": "1"},
+    )
+    started: Any = object()
+    server: Any = _Server()
+    encode: Any = None
+    served = Served(server, load_engine(deployment.engine_name or ""), encode, None, started)
+    return asyncio.run(hear(served, deployment, log, hardware, plan)).words
+
+
+def lines(length: int, tokens: int, times: float, dtype: str = "torch.bfloat16") -> list[str]:
+    return [
+        CORE.format(version="0.12.0", dtype=dtype, length=length),
+        CACHE.format(tokens=tokens),
+        TIMES.format(length=length, times=times),
+    ]
+
+
+def test_equal_figures_are_found_equal(tmp_path: Path) -> None:
+    found = words(tmp_path, *lines(4_000_000, 2_097_152, 0.52), max_model_len=4_000_000)
+    assert [(c.name, c.equal) for c in found.comparisons] == [
+        ("KV cache size", True),
+        ("maximum concurrency", True),
+    ]
+    assert found.version == "0.12.0"
+    assert found.comparisons[0].source == "VLLM_CPU_KVCACHE_SPACE=1"
+
+
+def test_one_block_less_than_planned_is_told_with_its_share(tmp_path: Path) -> None:
+    found = words(tmp_path, *lines(4_000_000, 2_097_024, 0.52), max_model_len=4_000_000)
+    cache = found.comparisons[0]
+    assert not cache.equal
+    assert cache.difference == pytest.approx(-128 / 2_097_152)
+
+
+def test_what_the_engine_changed_is_told_and_what_it_only_spells_otherwise_is_not(
+    tmp_path: Path,
+) -> None:
+    found = words(
+        tmp_path,
+        *lines(2_097_152, 2_097_152, 1.0, dtype="torch.float16"),
+        max_model_len="2M",
+        dtype="bfloat16",
+        gpu_memory_utilization=0.90,
+    )
+    assert found.differing == {"dtype": ("bfloat16", "float16")}
+    assert found.settings["block_size"] == "128"
+
+
+def test_less_than_one_request_is_unusable_with_the_plans_remedy(tmp_path: Path) -> None:
+    found = words(tmp_path, *lines(4_000_000, 2_097_152, 0.52), max_model_len=4_000_000)
+    finding = find_unusable(found)
+    assert finding
+    assert finding.code == "START015"
+    assert "0.52x" in finding.evidence[0]
+    assert "at most 2,097,024" in finding.remedy
+
+
+def test_one_request_is_enough(tmp_path: Path) -> None:
+    found = words(tmp_path, *lines(2_097_152, 2_097_152, 1.0), max_model_len=2_097_152)
+    assert find_unusable(found) is None
+
+
+def test_an_engine_that_says_nothing_is_not_judged(tmp_path: Path) -> None:
+    assert find_unusable(words(tmp_path, "INFO hello")) is None
+
+
+SCOUT = Path(__file__).parents[1] / "data" / "engine-logs" / "vllm-0.19.0-h100-scout-start.log"
+
+
+def scout(tmp_path: Path, hardware: str | None) -> EngineWords:
+    return words(
+        tmp_path,
+        *SCOUT.read_text(encoding="utf-8").splitlines(),
+        engine="vllm==0.19.0",
+        model="meta-llama/Llama-4-Scout-17B-16E-Instruct",
+        hardware=hardware,
+        tensor_parallel_size=4,
+        max_model_len=8192,
+        enable_prefix_caching=False,
+    )
+
+
+def test_on_gpus_the_plan_starts_from_the_memory_that_the_engine_calls_available(
+    tmp_path: Path,
+) -> None:
+    """Llama 4 Scout on four H100: equal, as far as 0.01 GiB tell."""
+    found = scout(tmp_path, "4xH100")
+    assert [(c.name, c.equal) for c in found.comparisons] == [
+        ("KV cache size", True),
+        ("maximum concurrency", True),
+    ]
+    assert 0 < abs(found.comparisons[0].difference) < 0.0005
+
+
+def test_without_the_hardware_nothing_is_compared(tmp_path: Path) -> None:
+    found = scout(tmp_path, None)
+    assert found.figures["kv_tokens"] == 365_968
+    assert found.comparisons == ()
+
+
+def test_a_slot_of_llama_cpp_is_held_against_its_plan(tmp_path: Path) -> None:
+    line = "I srv load_model: initializing, n_slots = 2, n_ctx_slot = 4096, kv_unified = 'false'"
+    plan = LocalPlan(verdict="fits", window_tokens=8192)
+    (found,) = words(tmp_path, line, engine="llamacpp", plan=plan).comparisons
+    assert (found.engine, found.plan, found.equal) == (4096, 4096, True)

@@ -1,0 +1,1 @@
+"""The few layers that SGLang takes from vLLM where there is no GPU, in plain torch."""

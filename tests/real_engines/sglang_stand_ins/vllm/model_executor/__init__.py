@@ -1,0 +1,1 @@
+"""Holds ``layers``, under the name that SGLang imports."""

@@ -1,0 +1,1 @@
+"""Holds ``activation`` and ``layernorm``, under the names that SGLang imports."""

@@ -1,0 +1,234 @@
+"""The real SGLang 0.5.6.post2 server on a CPU: qualified through the command line, traps included.
+
+What this build cannot show: speed, GPU memory, CUDA graphs, Llama-4's pools (see the how-to).
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from tests.real_engines.sglang_environment import CPU_ENV, CPU_SETTINGS, VERSION, sglang_python
+from tests.real_engines.tiny_llama import write_tiny_llama
+
+from leadline.deploy.process import _shared_segments
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(2400)]
+
+SHARED_MEMORY = Path("/dev/shm")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    report: dict[str, Any]
+    stderr: str
+
+    def cell(self, *fragments: str) -> dict[str, Any]:
+        (found,) = [
+            cell
+            for cell in self.report["cells"]
+            if all(fragment in cell["cell"] for fragment in fragments)
+        ]
+        return dict(found)
+
+    def findings(self, *fragments: str) -> dict[str, dict[str, Any]]:
+        return {
+            finding["code"]: finding
+            for finding in self.report["findings"]
+            if all(fragment in finding["cell"] for fragment in fragments)
+        }
+
+
+Qualify = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="session")
+def python() -> Path:
+    return sglang_python()
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_llama(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def qualify(python: Path, model: Path, tmp_path: Path) -> Iterator[Qualify]:
+    """Run a campaign; neither a process nor shared memory of its servers may be left behind."""
+    before = orphaned_semaphores()
+    outcomes: list[Outcome] = []
+
+    def run(settings: Mapping[str, Any], **parts: Any) -> Outcome:
+        deployment = {
+            "engine": f"sglang=={VERSION}",
+            "target": {"kind": "process", "executable": str(python)},
+            "settings": {**CPU_SETTINGS, **settings},
+            "env": CPU_ENV,
+        }
+        campaign = {
+            "name": "sglang",
+            "model": str(model),
+            "deployments": {"sglang": deployment},
+            **parts,
+        }
+        file = tmp_path / "campaign.yaml"
+        file.write_text(json.dumps(campaign), encoding="utf-8")
+        command = [sys.executable, "-m", "leadline.cli", "run", str(file), "--json"]
+        done = subprocess.run(
+            [*command, "--runs", str(tmp_path / "runs")],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stdout.strip(), done.stderr
+        outcomes.append(Outcome(done.returncode, json.loads(done.stdout), done.stderr))
+        return outcomes[-1]
+
+    yield run
+    assert servers_of(model) == []
+    # A scheduler that dies by itself before it is ready leaves one of 32 bytes: nobody saw it.
+    if all(item["starts"] for outcome in outcomes for item in outcome.report["deployments"]):
+        assert orphaned_semaphores() <= before
+
+
+def servers_of(model: Path) -> list[str]:
+    return [
+        " ".join(process.info["cmdline"])
+        for process in psutil.process_iter(["cmdline"])
+        if str(model) in (process.info["cmdline"] or [])
+    ]
+
+
+def orphaned_semaphores() -> set[str]:
+    """Those in shared memory that no process of this machine holds any more."""
+    held = _shared_segments(list(psutil.process_iter()))
+    return {path.name for path in set(SHARED_MEMORY.glob("sem.mp-*")) - held}
+
+
+def test_exact_lengths_are_proven_with_the_radix_cache_on_and_off_and_any_chunk(
+    qualify: Qualify,
+) -> None:
+    outcome = qualify(
+        {"context_length": 8192, "max_total_tokens": 20000, "max_running_requests": 4},
+        matrix={
+            "settings.disable_radix_cache": [False, True],
+            "settings.chunked_prefill_size": [512, 4096],
+            "workload.input_tokens": [500, 3000],
+        },
+        workload={"output_tokens": 8, "repeats": 2, "needles": 0},
+    )
+    assert outcome.code == 0, outcome.stderr
+    assert len(outcome.report["cells"]) == 8
+    for cell in outcome.report["cells"]:
+        assert cell["status"] == "pass"
+        for trial in cell["trials"]:
+            assert trial["usage"]["prompt_tokens"] == cell["input_tokens"]
+            assert [proof["outcome"] for proof in trial["proofs"]] == ["pass"] * 4
+    for deployment in outcome.report["deployments"]:
+        assert [proof["outcome"] for proof in deployment["limits"]] == ["pass"] * 2
+        assert deployment["window_tokens"] == 8192
+        words = deployment["words"]
+        assert words["figures"]["kv_tokens"] == 20000
+        assert words["figures"]["window_tokens"] == 8192
+        assert words["settings"]["chunked_prefill_size"] in ("512", "4096")
+        assert words["settings"]["enable_cache_report"] == "True"
+        assert words["differing"] == {}
+
+
+def test_32k_tokens_are_proven_up_to_the_very_limit(qualify: Qualify) -> None:
+    """32,768 and 8 of answer in a window of 32,778: not one token more is possible."""
+    outcome = qualify(
+        {"context_length": 32778, "max_total_tokens": 40000, "max_running_requests": 4},
+        workload={"input_tokens": "max", "output_tokens": 8, "repeats": 1, "needles": 0},
+        timeouts={"first_token_s": 900},
+    )
+    assert outcome.code == 0, outcome.stderr
+    (cell,) = outcome.report["cells"]
+    assert cell["input_tokens"] == 32768
+    (deployment,) = outcome.report["deployments"]
+    assert {proof["name"]: proof["outcome"] for proof in deployment["limits"]} == {
+        "edge": "pass",
+        "over_limit": "pass",
+    }
+
+
+def test_its_traps_are_failures_with_cause_and_remedy(qualify: Qualify) -> None:
+    """A pool of 4,096 under a window of 8,192: each of these is HTTP 200 to a naive client."""
+    traps = [(6000, 8), (4080, 100), (9000, 8)]
+    outcome = qualify(
+        {"context_length": 8192, "max_total_tokens": 4096, "max_running_requests": 4},
+        matrix={
+            "include": [
+                {"workload.input_tokens": sent, "workload.output_tokens": asked}
+                for sent, asked in traps
+            ]
+            + [{"workload.input_tokens": "max", "workload.output_tokens": 8}],
+        },
+        workload={"repeats": 1, "needles": 0, "limit_probes": False},
+    )
+    assert outcome.code == 1, outcome.stderr
+    assert outcome.cell("input_tokens=max")["status"] == "pass"
+    assert outcome.cell("input_tokens=max")["input_tokens"] == 4086
+
+    pool = outcome.cell("input_tokens=6000")
+    assert (pool["status"], pool["cause"]) == ("fail", "too_long")
+    finding = outcome.findings("input_tokens=6000")["RUN020"]
+    assert "finish_reason abort" in finding["evidence"][0]
+    assert "to at most 4,086" in finding["remedy"]
+    assert "max_total_tokens" in finding["remedy"]
+
+    cut = outcome.cell("input_tokens=4080")
+    assert (cut["status"], cut["cause"]) == ("fail", "truncated")
+    finding = outcome.findings("input_tokens=4080")["RUN022"]
+    assert finding["evidence"] == ["finish_reason length after 14 of 100 output tokens"]
+    assert "lower workload.input_tokens by 86" in finding["remedy"]
+
+    over = outcome.cell("input_tokens=9000")
+    assert (over["status"], over["cause"]) == ("fail", "too_long")
+    assert "RUN002" in outcome.findings("input_tokens=9000")
+
+
+def test_a_prompt_that_was_sent_before_is_cold_again(qualify: Qualify) -> None:
+    """Two cells begin with the same prompt: without a flush the second would find it cached."""
+    outcome = qualify(
+        {"context_length": 8192, "max_total_tokens": 20000, "max_running_requests": 4},
+        matrix={"workload.repeats": [1, 2]},
+        workload={
+            "input_tokens": 800,
+            "output_tokens": 8,
+            "needles": 0,
+            "limit_probes": False,
+        },
+    )
+    first, second = outcome.report["cells"]
+    prompts = [cell["trials"][0]["sent"]["ids_sha256"] for cell in (first, second)]
+    assert prompts[0] == prompts[1]
+    assert [first["status"], second["status"]] == ["pass", "pass"], outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "code"),
+    [
+        ({"context_length": 262144}, "START020"),
+        ({"max_totl_tokens": 5}, "START006"),
+        ({"max_total_tokens": 5}, "START021"),
+    ],
+)
+def test_a_start_that_fails_is_explained(
+    qualify: Qualify, settings: Mapping[str, Any], code: str
+) -> None:
+    outcome = qualify(
+        {"context_length": 8192, **settings},
+        workload={"input_tokens": 100, "repeats": 1},
+        timeouts={"start_s": 600},
+    )
+    assert outcome.code == 2, outcome.stderr
+    assert [finding["code"] for finding in outcome.report["findings"]] == [code]

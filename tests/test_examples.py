@@ -1,0 +1,45 @@
+"""The campaigns in ``examples`` are read and planned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from leadline.campaign.planning import plan_local
+from leadline.plan.campaign_plans import plan_campaign
+from leadline.spec import read_campaign
+
+ROOT = Path(__file__).parents[1] / "examples"
+EXAMPLES = [
+    "scout-50-concurrent.yaml",
+    "scout-variable-context.yaml",
+    "small-concurrent.yaml",
+    "small-sweep.yaml",
+    "small-variable-context.yaml",
+]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_cell_of_an_example_is_a_load_that_fits(name: str) -> None:
+    campaign = read_campaign(ROOT / name)
+    plans = plan_campaign(campaign, plan_local=plan_local)
+    assert plans
+    assert all(entry.cell.is_load for entry in plans)
+    assert all(entry.is_feasible for entry in plans), [entry.reason for entry in plans]
+
+
+def test_fifty_concurrent_requests_fit_at_once() -> None:
+    plans = plan_campaign(read_campaign(ROOT / "scout-50-concurrent.yaml"))
+    assert [entry.cell.workload.load.users for entry in plans if entry.cell.workload.load] == [
+        1, 8, 50
+    ]  # fmt: skip
+    assert all(entry.plan.limits.concurrent_requests >= 50 for entry in plans)  # type: ignore[union-attr]
+
+
+def test_two_hundred_prefills_cost_two_hundred_times_one() -> None:
+    campaign = read_campaign(ROOT / "scout-50-concurrent.yaml")
+    (entry, *_) = plan_campaign(campaign)
+    time = entry.plan.time  # type: ignore[union-attr]
+    assert time
+    assert entry.gpu_hours == pytest.approx(200 * 8 * time.prefill_s.expected / 3600)
