@@ -28,9 +28,7 @@ import docker
 from tests.containers.daemon import is_installed, make_image, start_daemon
 
 HERE = Path(__file__).parent
-PROGRAMS = Path(
-    os.environ.get("LEADLINE_TEST_KUBERNETES", "/var/cache/leadline/kubernetes-1.20")
-)
+PROGRAMS = Path(os.environ.get("LEADLINE_TEST_KUBERNETES", "/var/cache/leadline/kubernetes-1.20"))
 STATE = Path(os.environ.get("LEADLINE_TEST_CLUSTER", "/var/lib/leadline-test-cluster"))
 KUBECONFIG = STATE / "admin.kubeconfig"
 NODE = "node1"
@@ -64,7 +62,7 @@ def up() -> Path:
     _start_control_plane()
     _run("kubelet", *_kubelet_flags(engine))
     _wait("the node is ready", _node_ready)
-    _create("/apis/storage.k8s.io/v1/storageclasses", _STORAGE)
+    create("/apis/storage.k8s.io/v1/storageclasses", _STORAGE)
     return KUBECONFIG
 
 
@@ -80,6 +78,20 @@ def down() -> None:
         _remove_pods()
     _unmount()
     shutil.rmtree(STATE, ignore_errors=True)
+
+
+def create(path: str, item: object) -> None:
+    _ask(path, item).close()
+
+
+def patch(path: str, change: object) -> None:
+    _ask(path, change, "PATCH").close()
+
+
+def delete(path: str) -> None:
+    """One that is not there is no error."""
+    with suppress(urllib.error.HTTPError):
+        _ask(path, method="DELETE").close()
 
 
 def _lives(pid: int) -> bool:
@@ -100,7 +112,7 @@ def _remove_pods() -> None:
 def _unmount() -> None:
     mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
     for mount in sorted((m for m in mounts if m.startswith(f"{STATE}/")), reverse=True):
-        subprocess.run(["umount", mount], check=False)
+        subprocess.run(["/bin/umount", mount], check=False)
 
 
 def _load_images(engine: str) -> None:
@@ -144,7 +156,7 @@ def _certify(name: str, subject: str, extensions: str) -> None:
 
 def _openssl(arguments: str, subject: str = "") -> None:
     words = [*arguments.split(), *(("-subj", subject) if subject else ())]
-    subprocess.run(["openssl", *words], cwd=STATE / "pki", check=True, capture_output=True)
+    subprocess.run(["/usr/bin/openssl", *words], cwd=STATE / "pki", check=True, capture_output=True)
 
 
 def _write_files(engine: str) -> None:
@@ -341,28 +353,26 @@ def _answers(path: str) -> bool:
         return False
 
 
-def _create(path: str, body: object) -> None:
-    _ask(path, json.dumps(body).encode())
-
-
-def _ask(path: str, body: bytes | None = None) -> http.client.HTTPResponse:
+def _ask(path: str, body: object = None, method: str | None = None) -> http.client.HTTPResponse:
     pki = STATE / "pki"
     trust = ssl.create_default_context(cafile=str(pki / "ca.crt"))
     trust.load_cert_chain(pki / "admin.crt", pki / "admin.key")
-    request = urllib.request.Request(f"https://127.0.0.1:{_API}{path}", body)
-    request.add_header("Content-Type", "application/json")
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"https://127.0.0.1:{_API}{path}", data, method=method)
+    kind = "merge-patch+json" if method == "PATCH" else "json"
+    request.add_header("Content-Type", f"application/{kind}")
     return urllib.request.urlopen(request, context=trust, timeout=5)
 
 
 def main(arguments: list[str]) -> None:
     started = time.monotonic()
     if arguments == ["up"]:
-        print(f"KUBECONFIG={up()}")
+        sys.stdout.write(f"KUBECONFIG={up()}\n")
     elif arguments == ["down"]:
         down()
     else:
         sys.exit("usage: python -m tests.cluster.cluster up|down")
-    print(f"test cluster: {arguments[0]} in {time.monotonic() - started:.0f} s", file=sys.stderr)
+    sys.stderr.write(f"test cluster: {arguments[0]} in {time.monotonic() - started:.0f} s\n")
 
 
 if __name__ == "__main__":

@@ -34,14 +34,20 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(
-    params=["process", pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.timeout(120)])]
+    params=[
+        "process",
+        pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.timeout(120)]),
+        pytest.param("kubernetes", marks=[pytest.mark.cluster, pytest.mark.timeout(240)]),
+    ]
 )
 def place(request: pytest.FixtureRequest) -> Iterator[Any]:
     """One kind of target; whatever a test leaves running is killed."""
     try:
-        yield open_place(request.param)
+        opened = open_place(request.param)
     except LookupError as missing:
         pytest.skip(str(missing))
+    yield opened
+    opened.close()
     for child in psutil.Process().children(recursive=True):
         child.kill()
 

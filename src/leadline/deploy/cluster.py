@@ -7,10 +7,11 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import aiohttp
 
+from leadline.deploy.log import split_lines
 from leadline.errors import DeployError
 from leadline.render.kubernetes import MANAGER, Object
 
@@ -26,7 +27,7 @@ _ASK_S = 30
 _ENDLESS = aiohttp.ClientTimeout(total=None, sock_connect=_ASK_S)
 
 
-class Refused(DeployError):
+class RefusedError(DeployError):
     """The API server said no."""
 
     def __init__(self, message: str, *, status: int, where: str, cure: str) -> None:
@@ -66,7 +67,7 @@ class Cluster:
     async def read(self, item: Object) -> Object | None:
         try:
             return await self._ask("GET", locate(item))
-        except Refused as refused:
+        except RefusedError as refused:
             if refused.status == _NOT_FOUND:
                 return None
             raise
@@ -82,7 +83,7 @@ class Cluster:
         """With all that the object made; one that is gone already is no error."""
         try:
             await self._ask("DELETE", locate(item), query={"propagationPolicy": "Background"})
-        except Refused as refused:
+        except RefusedError as refused:
             if refused.status != _NOT_FOUND:
                 raise
 
@@ -115,6 +116,22 @@ class Cluster:
             async for piece in response.content.iter_any():
                 yield piece
 
+    async def follow(self, pod: Object) -> AsyncIterator[Object]:
+        """Every change of the pod since this record of it, until it is gone."""
+        metadata = pod["metadata"]
+        query = {
+            "watch": "true",
+            "fieldSelector": f"metadata.name={metadata['name']}",
+            "resourceVersion": metadata["resourceVersion"],
+        }
+        folder = locate(pod).rpartition("/")[0]
+        async with self._send("GET", folder, query=query) as response:
+            async for line in split_lines(response.content.iter_any()):
+                change = json.loads(line)
+                yield {"apiVersion": "v1", "kind": "Pod", **change["object"]}
+                if change["type"] in {"DELETED", "ERROR"}:
+                    return
+
     async def forward(
         self, pod: Object, port: int
     ) -> AbstractAsyncContextManager[aiohttp.ClientWebSocketResponse]:
@@ -124,9 +141,7 @@ class Cluster:
             "GET", f"{locate(pod)}/portforward", query_params=query, auth_settings=["BearerToken"]
         )
         opened: AbstractAsyncContextManager[aiohttp.ClientWebSocketResponse]
-        opened = await self._streams.request(
-            method, url, headers=headers, _preload_content=False
-        )
+        opened = await self._streams.request(method, url, headers=headers, _preload_content=False)
         return opened
 
     async def _ask(
@@ -175,7 +190,7 @@ class Cluster:
             body=body,
             auth_settings=["BearerToken"],
         )
-        endless = query.get("follow") == "true"
+        endless = "true" in {query.get("follow"), query.get("watch")}
         timeout = _ENDLESS if endless else aiohttp.ClientTimeout(total=_ASK_S)
         try:
             answer = await self._client.call_api(*serialized, _request_timeout=timeout)
@@ -234,12 +249,12 @@ async def _load(configuration: Configuration, context: str | None) -> tuple[str,
     """Address and credentials into the configuration; its namespace, and whether we are inside."""
     from kubernetes.aio import config
 
-    files = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube/config")
-    if not any(Path(file).expanduser().exists() for file in files.split(os.pathsep) if file):
-        if not _ACCOUNT.exists() or context:
-            raise _no_config(files)
+    files = _config_files()
+    if not files:
+        if context or not (namespace := _own_namespace()):
+            raise _no_config()
         config.load_incluster_config(configuration)
-        return _ACCOUNT.with_name("namespace").read_text().strip(), True
+        return namespace, True
     try:
         await config.load_kube_config(files, context, configuration, persist_config=False)
         contexts, active = config.list_kube_config_contexts(files)
@@ -249,10 +264,23 @@ async def _load(configuration: Configuration, context: str | None) -> tuple[str,
     return str(used["context"].get("namespace") or "default"), False
 
 
-def _no_config(files: str) -> DeployError:
+def _config_files() -> str:
+    """As kubectl reads them: a list where KUBECONFIG holds several; empty where none is there."""
+    named = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube/config")
+    files = [Path(name).expanduser() for name in named.split(os.pathsep) if name]
+    return os.pathsep.join(str(file) for file in files if file.exists())
+
+
+def _own_namespace() -> str | None:
+    """Of the pod that we run in."""
+    file = _ACCOUNT.with_name("namespace")
+    return file.read_text().strip() if _ACCOUNT.exists() else None
+
+
+def _no_config() -> DeployError:
     return DeployError(
         "no cluster is configured",
-        where=files,
+        where=os.environ.get("KUBECONFIG") or "~/.kube/config",
         cure="set KUBECONFIG to a kubeconfig file, or make one with your provider's command",
     )
 
@@ -270,16 +298,19 @@ def _unreachable(address: str, error: Exception) -> DeployError:
     )
 
 
-def _refusal(status: int, text: str, path: str, address: str) -> Refused:
+def _refusal(status: int, text: str, path: str, address: str) -> RefusedError:
     try:
-        message = str(json.loads(text).get("message") or text)
-    except ValueError:
+        message = str(json.loads(text)["message"])
+    except (ValueError, KeyError, TypeError):
         message = text.strip()
-    if status == _NOT_FOUND and not message.startswith(("{", "4")) and " " not in message:
-        message = "not found"
-    if status == _NOT_FOUND and "could not find the requested resource" in message + text:
-        message = f"the cluster does not know {path.split('/namespaces/')[0]}"
-    return Refused(message, status=status, where=f"{address}{path}", cure=_cure(status, message))
+    if status == _NOT_FOUND and message in _NO_SUCH_KIND:
+        message = f"the cluster does not know {path.partition('/namespaces/')[0]}"
+    where = f"{address}{path}"
+    return RefusedError(message, status=status, where=where, cure=_cure(status, message))
+
+
+# The first for an unknown group, the second for an unknown version or kind of a known one.
+_NO_SUCH_KIND = ("404 page not found", "the server could not find the requested resource")
 
 
 def _cure(status: int, message: str) -> str:

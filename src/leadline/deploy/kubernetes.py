@@ -11,13 +11,13 @@ from pathlib import Path
 import aiohttp
 
 from leadline.deploy import pods
-from leadline.deploy.cluster import Cluster, Refused, connect
+from leadline.deploy.cluster import Cluster, RefusedError, connect
 from leadline.deploy.forward import Forward
 from leadline.deploy.health import is_healthy
 from leadline.deploy.log import Redact, ServerLog, split_lines
 from leadline.deploy.objects import apply_all, remove_all
 from leadline.deploy.target import OnPhase, StartError
-from leadline.deploy.watch import PodWatch, Unplaced
+from leadline.deploy.watch import PodWatch, UnplacedError
 from leadline.errors import DeployError
 from leadline.launch import Endpoint, Launch
 from leadline.render.docker import require_container
@@ -67,7 +67,9 @@ class KubernetesTarget:
         await self._apply(self._cluster, watch, launch, namespace)
         try:
             pod = await watch.wait_begun(lambda phase: on_phase(self._redact(phase)))
-        except Unplaced as reason:
+        except UnplacedError as reason:
+            if watch.pod and reason.cause == "exited":
+                await _copy_log(self._cluster, watch.pod, self._log, pods.DOWNLOAD)
             raise self._start_error(watch, reason.what, reason.cause) from reason
         self._reader = asyncio.create_task(_copy_log(self._cluster, pod, self._log))
         await self._wait_ready(watch, reached, timeout_s)
@@ -123,7 +125,7 @@ class KubernetesTarget:
             applying = apply_all(cluster, namespace, container.name, objects, container.secrets)
             async for item in applying:
                 self._applied.append(item)
-        except Refused as refused:
+        except RefusedError as refused:
             line = f"{pods.SIGN}refused ({refused.status}): {refused.what}"
             error = StartError(refused.what, cause="refused", log_tail=self._shown((line,)))
             error.where, error.cure = refused.where, refused.cure
@@ -146,10 +148,16 @@ class KubernetesTarget:
 
     async def _end(self, cluster: Cluster, watch: PodWatch) -> None:
         """Everything goes but the claims; then the server's own end is waited for."""
-        await watch.look()
-        await remove_all(cluster, self._applied)
-        self._applied = []
-        await self.exited(self._grace_s + _LATE_S)
+        if self._applied:
+            await watch.look()
+        ending = asyncio.create_task(watch.wait_end())
+        try:
+            await remove_all(cluster, self._applied)
+            self._applied = []
+            await asyncio.wait([ending], timeout=self._grace_s + _LATE_S)
+        finally:
+            ending.cancel()
+            await asyncio.gather(ending, return_exceptions=True)
         await self._drain_log()
 
     async def _close(self) -> None:
@@ -181,10 +189,10 @@ class KubernetesTarget:
         return tuple(self._redact(line) for line in lines)
 
 
-async def _copy_log(cluster: Cluster, pod: Object, log: ServerLog) -> None:
+async def _copy_log(cluster: Cluster, pod: Object, log: ServerLog, name: str = pods.SERVER) -> None:
     """Of the container that ran first, even where another has taken its place."""
-    again = pods.container_status(pod).get("restartCount", 0) > 0
-    pieces = cluster.read_log(pod, pods.SERVER, previous=again, follow=not again)
+    again = pods.container_status(pod, name).get("restartCount", 0) > 0
+    pieces = cluster.read_log(pod, name, previous=again, follow=not again)
     with suppress(DeployError, aiohttp.ClientError):
         async for line in split_lines(pieces):
             log.take(line)

@@ -53,12 +53,12 @@ class ServerLog:
 
 
 async def split_lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Whole lines of a stream; an endless one comes in pieces."""
+    """Lines with their ends, as they come; each redrawing of a progress bar is one."""
     rest = b""
     async for piece in pieces:
-        *lines, rest = (rest + piece).split(b"\n")
+        *lines, rest = re.split(rb"(?<=[\r\n])", rest + piece)
         for line in lines:
-            yield line + b"\n"
+            yield line
         if len(rest) > LINE_BYTES:
             yield rest
             rest = b""

@@ -6,7 +6,7 @@ import base64
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
-from leadline.deploy.cluster import Cluster, Refused
+from leadline.deploy.cluster import Cluster, RefusedError
 from leadline.errors import DeployError
 from leadline.render.kubernetes import MANAGER, MANAGER_LABEL, NAME_LABEL, Object, secret_name
 
@@ -20,7 +20,7 @@ async def apply_all(
 ) -> AsyncIterator[Object]:
     """Each object just before it is applied, so that a failure half-way can be undone.
 
-    Makes the namespace and the Secret first. ``Refused`` where the cluster says no, and
+    Makes the namespace and the Secret first. ``RefusedError`` where the cluster says no, and
     ``DeployError`` for an object of that name that is not ours.
     """
     await _require_namespace(cluster, namespace)
@@ -55,14 +55,14 @@ async def find_workloads(cluster: Cluster, namespace: str) -> list[Object]:
         return found + await cluster.find(
             "LeaderWorkerSet", namespace, f"{MANAGER_LABEL}={MANAGER}"
         )
-    except Refused as refused:
+    except RefusedError as refused:
         if refused.status == _NOT_FOUND:  # not installed there
             return found
         raise
 
 
 def is_ours(item: Object | None) -> bool:
-    return bool(item) and item["metadata"].get("labels", {}).get(MANAGER_LABEL) == MANAGER
+    return item is not None and item["metadata"].get("labels", {}).get(MANAGER_LABEL) == MANAGER
 
 
 def secret_of(namespace: str, name: str) -> Object:
@@ -95,7 +95,7 @@ async def _require_namespace(cluster: Cluster, name: str) -> None:
     }
     try:
         missing = await cluster.read(item) is None
-    except Refused:  # many may use a namespace without seeing the list of them
+    except RefusedError:  # many may use a namespace without seeing the list of them
         return
     if missing:
         await cluster.apply(item)

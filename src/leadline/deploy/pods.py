@@ -114,10 +114,9 @@ def find_hopeless(pod: Object) -> tuple[str, str] | None:
         waiting = container_status(pod, name).get("state", {}).get("waiting", {})
         if cause := _HOPELESS.get(waiting.get("reason", "")):
             return cause, f"{waiting['reason']}: {waiting.get('message', '')}".rstrip(": ")
-    download = container_status(pod, DOWNLOAD)
-    if download.get("restartCount", 0) > 0 and (ended := first_end(pod, DOWNLOAD)):
-        if ended["exitCode"] != 0:
-            return "exited", f"the download of the weights ended twice: {exit_words(ended)}"
+    ended = first_end(pod, DOWNLOAD)
+    if ended and ended["exitCode"] and container_status(pod, DOWNLOAD).get("restartCount"):
+        return "exited", f"the download of the weights ended twice: {exit_words(ended)}"
     return None
 
 
@@ -138,7 +137,7 @@ def event_lines(events: Iterable[Object]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(_line, warnings)))
 
 
-def refused_creation(events: Iterable[Object]) -> bool:
+def is_refused(events: Iterable[Object]) -> bool:
     """Whether the pods themselves were not let in: quota, admission, a missing account."""
     return any(event.get("reason") == "FailedCreate" for event in events)
 

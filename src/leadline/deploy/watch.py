@@ -1,4 +1,4 @@
-"""One pod of ours as the cluster records it: where it stands, how its server ended, what is told."""
+"""One pod of ours as the cluster records it: where it stands, and how its server ended."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from leadline.render.kubernetes import NAME_LABEL, Object
 
 PLACE_S = 600.0
 """For a node, the image and the download, as the rendered progressDeadlineSeconds allows."""
+REFUSED_S = 10.0
+"""A namespace that was just made has no service account yet: its first pods are refused."""
 UNPLACED_S = 120.0
 """Without a node, and with no autoscaler at work, waiting any longer is of no use."""
+GONE = "deleted"
+"""The exit status of a server whose pod went away without a word of its end."""
 _POLL_S = 0.5
 
 
-class Unplaced(DeployError):
+class UnplacedError(DeployError):
     """The server's container will not begin; carries the cause as ``StartError`` names it."""
 
     def __init__(self, what: str, cause: str) -> None:
@@ -46,7 +50,7 @@ class PodWatch:
         self._known = {event["metadata"]["uid"]: _count(event) for event in found}
 
     async def wait_begun(self, on_phase: OnPhase) -> Object:
-        """Until the server's container runs, or has run. Raises ``Unplaced``."""
+        """Until the server's container runs, or has run. Raises ``UnplacedError``."""
         begun_s = time.monotonic()
         told = ""
         while True:
@@ -66,13 +70,25 @@ class PodWatch:
         if self.pod is None:
             selector = f"{NAME_LABEL}={self._name}"
             found = await self._cluster.find("Pod", self._namespace, selector)
-            self.pod = pods.pick_server(found)
-        elif (now := await self._cluster.read(self.pod)) is None:
-            self.status = self.status or "deleted"
-        elif now["metadata"]["uid"] == self.pod["metadata"]["uid"]:
-            self.pod = now
-        if not self.status and self.pod and (ended := pods.first_end(self.pod)):
-            self.status = pods.exit_words(ended)
+            if pod := pods.pick_server(found):
+                self._note(pod)
+        elif now := await self._cluster.read(self.pod):
+            self._note(now)
+        else:
+            self.status = self.status or GONE
+
+    async def wait_end(self) -> None:
+        """Until the server has ended; no change is missed, for a record goes away soon after."""
+        if self.pod is None or self.status:
+            return
+        async for pod in self._cluster.follow(self.pod):
+            if pod["metadata"].get("uid"):  # a watch that is cut off ends with a status
+                self._note(pod)
+            if self.status:
+                return
+        while not self.status:
+            await self.look()
+            await asyncio.sleep(_POLL_S)
 
     async def look_at_events(self) -> None:
         found = await self._cluster.find("Event", self._namespace)
@@ -84,17 +100,26 @@ class PodWatch:
     def waiting_lines(self) -> tuple[str, ...]:
         return (*pods.waiting_lines(self.pod or {}), *pods.event_lines(self._events))
 
+    def _note(self, pod: Object) -> None:
+        """The newest record of the same pod, not of one that has taken its name."""
+        if self.pod and self.pod["metadata"]["uid"] != pod["metadata"]["uid"]:
+            self.status = self.status or GONE
+            return
+        self.pod = pod
+        if not self.status and (ended := pods.first_end(pod)):
+            self.status = pods.exit_words(ended)
+
     def _give_up(self, waited_s: float) -> None:
         pod = self.pod or {}
         if found := pods.find_hopeless(pod):
-            raise Unplaced(found[1], found[0])
-        if not pod and pods.refused_creation(self._events):
-            raise Unplaced("the cluster does not let the pod in", "refused")
+            raise UnplacedError(found[1], found[0])
+        if not pod and waited_s > REFUSED_S and pods.is_refused(self._events):
+            raise UnplacedError("the cluster does not let the pod in", "refused")
         message = pods.unplaced(pod)
         if message and waited_s > UNPLACED_S and not pods.is_growing(self._events):
-            raise Unplaced(f"no node takes the pod: {message}", "unplaced")
+            raise UnplacedError(f"no node takes the pod: {message}", "unplaced")
         if waited_s > PLACE_S:
-            raise Unplaced(f"the pod did not begin within {PLACE_S:g} s", "timeout")
+            raise UnplacedError(f"the pod did not begin within {PLACE_S:g} s", "timeout")
 
     def _is_new(self, event: Object) -> bool:
         about = str(event["involvedObject"].get("name"))

@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 
 from leadline.diagnose.rule import Evidence
-from leadline.diagnose.rules import runtime, sglang_startup, startup
+from leadline.diagnose.rules import kubernetes, runtime, sglang_startup, startup
 from leadline.records import Finding
 
 # In order: the more telling rule stands before the more general one.
 RULES = (
+    *kubernetes.RULES,
     *sglang_startup.RULES,
     *startup.RULES,
     *sglang_startup.LAST_RULES,
+    *kubernetes.LAST_RULES,
     *runtime.RULES,
 )
+_RUNNING = (*kubernetes.END_RULES, *runtime.RULES)
 
 _TELLING = re.compile(r"error|fail|exception|fatal|abort|cannot|could not", re.IGNORECASE)
 
@@ -22,7 +25,7 @@ _TELLING = re.compile(r"error|fail|exception|fatal|abort|cannot|could not", re.I
 def explain(evidence: Evidence) -> Finding:
     """The first rule that applies, or an honest 'unknown' with the most telling lines."""
     # A server that was ready has left its start behind: its old lines explain nothing now.
-    for rule in runtime.RULES if evidence.failure else RULES:
+    for rule in _RUNNING if evidence.failure else RULES:
         if finding := rule.apply(evidence):
             return finding
     return _unknown(evidence)
