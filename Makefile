@@ -5,9 +5,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 ORACLE := $(VENV)/oracle
+CLUSTER ?= /var/cache/leadline/kubernetes-1.20
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart install test check unit end-to-end test-engines docs examples lock clean
+.PHONY: quickstart install test check unit end-to-end test-engines test-cluster docs examples lock clean
 
 quickstart: $(VENV)/quickstart.stamp
 	@OMP_WAIT_POLICY=passive $(BIN)/leadline quickstart
@@ -25,7 +26,7 @@ check:
 
 unit: $(ORACLE)/stamp
 	LEADLINE_ORACLE_WHEELS=$(ORACLE) $(BIN)/pytest tests --ignore tests/end_to_end \
-		--ignore tests/real_engines
+		--ignore tests/real_engines -m "not cluster"
 
 # The engines' own memory arithmetic, to be asked by the planner's tests; unpacked, not installed.
 $(ORACLE)/stamp: $(VENV)/dev.stamp
@@ -42,6 +43,11 @@ end-to-end:
 # vLLM and other engines that are installed on their own; what is not there is said and skipped.
 test-engines: $(VENV)/dev.stamp
 	$(BIN)/pytest tests/real_engines --durations 10 -rs
+
+# A real Kubernetes, built once from Debian's source package (Debian 12, root, 3 to 4 minutes).
+test-cluster: $(VENV)/dev.stamp
+	tests/cluster/build.sh $(CLUSTER)
+	LEADLINE_TEST_KUBERNETES=$(CLUSTER) $(BIN)/pytest tests/deploy -m cluster --durations 10 -rs
 
 docs: $(VENV)/dev.stamp
 	$(BIN)/python docs/make_reference.py
@@ -63,7 +69,7 @@ $(VENV)/quickstart.stamp: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/quickstart.stamp
-	@$(PIP) --editable '.[embedded,dev]'
+	@$(PIP) --editable '.[embedded,kubernetes,dev]'
 	@touch $@
 
 # What `leadline render` writes for both kits, kept beside their campaigns.

@@ -22,7 +22,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 import docker
 from tests.containers.daemon import is_installed, make_image, start_daemon
@@ -31,6 +33,8 @@ HERE = Path(__file__).parent
 PROGRAMS = Path(os.environ.get("LEADLINE_TEST_KUBERNETES", "/var/cache/leadline/kubernetes-1.20"))
 STATE = Path(os.environ.get("LEADLINE_TEST_CLUSTER", "/var/lib/leadline-test-cluster"))
 KUBECONFIG = STATE / "admin.kubeconfig"
+GUEST = STATE / "guest.kubeconfig"
+"""Of a user who may do nothing."""
 NODE = "node1"
 PAUSE = "leadline-test-pause:1"
 _ADDRESS = "172.17.0.1"
@@ -71,7 +75,7 @@ def down() -> None:
     pids = [int(file.read_text()) for file in STATE.glob("*.pid")]
     for pid in pids:
         with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGKILL)  # nothing of it is to be kept
     for pid in pids:
         _wait("a program ends", lambda pid=pid: not _lives(pid))
     if pids:
@@ -86,6 +90,17 @@ def create(path: str, item: object) -> None:
 
 def patch(path: str, change: object) -> None:
     _ask(path, change, "PATCH").close()
+
+
+def read(path: str) -> Any:
+    """``None`` for what is not there."""
+    try:
+        with _ask(path) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        if error.code == HTTPStatus.NOT_FOUND:
+            return None
+        raise
 
 
 def delete(path: str) -> None:
@@ -133,13 +148,14 @@ def _load_images(engine: str) -> None:
 
 
 def _make_keys() -> None:
-    """One authority; certificates of the server, of an administrator and of the node."""
+    """One authority; certificates of the server, of an administrator, a guest and the node."""
     (STATE / "pki").mkdir()
     _openssl("req -x509 -newkey rsa:2048 -nodes -days 30 -keyout ca.key -out ca.crt", "/CN=ca")
     names = f"subjectAltName=IP:127.0.0.1,IP:{_ADDRESS},IP:10.96.0.1,DNS:localhost"
     both = "extendedKeyUsage=clientAuth,serverAuth"
     _certify("apiserver", "/CN=kube-apiserver", f"{names}\n{both}")
     _certify("admin", "/O=system:masters/CN=admin", both)
+    _certify("guest", "/CN=guest", both)
     _certify("kubelet", f"/O=system:nodes/CN=system:node:{NODE}", f"{names}\n{both}")
     _openssl("genrsa -out accounts.key 2048")
     _openssl("rsa -in accounts.key -pubout -out accounts.pub")
@@ -160,7 +176,7 @@ def _openssl(arguments: str, subject: str = "") -> None:
 
 
 def _write_files(engine: str) -> None:
-    for name in ("admin", "kubelet"):
+    for name in ("admin", "guest", "kubelet"):
         (STATE / f"{name}.kubeconfig").write_text(_kubeconfig(name))
     (STATE / "kubelet.json").write_text(json.dumps(_kubelet_settings()))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from collections.abc import Callable
@@ -108,7 +109,7 @@ class KubernetesPlace(DockerPlace):
 
 def make_pod(launch: Launch, namespace: str) -> list[Object]:
     """What ``render`` writes, as far as this old cluster and the tests' image can take it."""
-    objects = [item for item, _ in list_objects(_service(launch), namespace)]
+    objects = [item for item, _ in list_objects(describe(launch), namespace)]
     workload = next(item for item in objects if item["kind"] == "Deployment")
     pod = workload["spec"]["template"]["spec"]
     # Docker's --init: what is not the first process of its container ends at SIGTERM.
@@ -116,9 +117,14 @@ def make_pod(launch: Launch, namespace: str) -> list[Object]:
     # There is no hub to download from.
     del pod["initContainers"]
     server = pod["containers"][0]
-    server["resources"] = {"limits": {"memory": "512Mi"}, "requests": {"cpu": "10m"}}
+    for part in server["resources"].values():
+        part.pop("cpu", None)
+        part["memory"] = "64Mi"
+    server["resources"]["limits"]["memory"] = f"{_memory(launch)}Mi"
     # No requests come after the tests' own, and the tests' server lists no models.
-    del server["lifecycle"], server["readinessProbe"], server["startupProbe"]
+    del server["lifecycle"]
+    if "llamacpp_server" not in " ".join(launch.argv):
+        del server["readinessProbe"], server["startupProbe"]
     for volume in require_container(launch).volumes:
         name = f"v{len(pod['volumes'])}"
         pod["volumes"].append({"name": name, "hostPath": {"path": volume.source}})
@@ -127,7 +133,11 @@ def make_pod(launch: Launch, namespace: str) -> list[Object]:
     return [item for item in objects if item["kind"] != "PodDisruptionBudget"]
 
 
-def _service(launch: Launch) -> Service:
+def _memory(launch: Launch) -> int:
+    return (require_container(launch).memory_bytes or 2**29) >> 20
+
+
+def describe(launch: Launch) -> Service:
     container = require_container(launch)
     return Service(
         name=container.name,
@@ -167,5 +177,7 @@ def open_place(name: str) -> Any:
         return DockerPlace()
     if not test_cluster.is_built():
         raise LookupError("the test cluster is not built: make test-cluster")
+    if not test_cluster.is_up():
+        atexit.register(test_cluster.down)
     os.environ["KUBECONFIG"] = str(test_cluster.up())
     return KubernetesPlace()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiohttp
 
-from leadline.deploy.log import split_lines
 from leadline.errors import DeployError
 from leadline.render.kubernetes import MANAGER, Object
 
@@ -105,7 +104,7 @@ class Cluster:
 
     async def read_log(
         self, pod: Object, container: str, *, previous: bool = False, follow: bool = False
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes]:
         """Pieces of the log as they come; with ``follow`` until the container ends."""
         query = {
             "container": container,
@@ -116,7 +115,7 @@ class Cluster:
             async for piece in response.content.iter_any():
                 yield piece
 
-    async def follow(self, pod: Object) -> AsyncIterator[Object]:
+    async def follow(self, pod: Object) -> AsyncGenerator[Object]:
         """Every change of the pod since this record of it, until it is gone."""
         metadata = pod["metadata"]
         query = {
@@ -126,7 +125,7 @@ class Cluster:
         }
         folder = locate(pod).rpartition("/")[0]
         async with self._send("GET", folder, query=query) as response:
-            async for line in split_lines(response.content.iter_any()):
+            while line := await response.content.readline():
                 change = json.loads(line)
                 yield {"apiVersion": "v1", "kind": "Pod", **change["object"]}
                 if change["type"] in {"DELETED", "ERROR"}:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,13 +21,20 @@ from leadline.deploy.watch import PodWatch, UnplacedError
 from leadline.errors import DeployError
 from leadline.launch import Endpoint, Launch
 from leadline.render.docker import require_container
-from leadline.render.kubernetes import Object
+from leadline.render.kubernetes import Object, list_objects
+from leadline.render.service import Service
 
 Manifest = Callable[[Launch, str], list[Object]]
 """The objects of a launch in a namespace: those that ``render`` writes."""
 
+
+def manifest_of(service: Service) -> Manifest:
+    """Exactly the objects that ``leadline render`` writes."""
+    return lambda _, namespace: [item for item, _ in list_objects(service, namespace)]
+
+
 _POLL_S = 0.2
-_LATE_S = 30
+_LATE_S = 20
 """A pod may take that long beyond its grace to be gone."""
 _SERVICE_PORT = 80
 
@@ -84,6 +91,8 @@ class KubernetesTarget:
                 while self._cluster and self._watch and self._watch.pod and not self._watch.status:
                     await self._watch.look()
                     await asyncio.sleep(_POLL_S)
+                if self._cluster and self._watch:
+                    await self._watch.look_at_events()
         return self.exit_status()
 
     def log_tail(self, lines: int = 40) -> tuple[str, ...]:
@@ -137,6 +146,7 @@ class KubernetesTarget:
                 while not await is_healthy(session, reached):
                     await watch.look()
                     if watch.status:
+                        await watch.look_at_events()
                         await self._drain_log()
                         what = f"the server ended: {watch.status}"
                         raise self._start_error(watch, what, "exited")
@@ -154,7 +164,8 @@ class KubernetesTarget:
         try:
             await remove_all(cluster, self._applied)
             self._applied = []
-            await asyncio.wait([ending], timeout=self._grace_s + _LATE_S)
+            begun = watch.pod and pods.has_begun(watch.pod)
+            await asyncio.wait([ending], timeout=_LATE_S + (self._grace_s if begun else 0))
         finally:
             ending.cancel()
             await asyncio.gather(ending, return_exceptions=True)
@@ -194,5 +205,6 @@ async def _copy_log(cluster: Cluster, pod: Object, log: ServerLog, name: str = p
     again = pods.container_status(pod, name).get("restartCount", 0) > 0
     pieces = cluster.read_log(pod, name, previous=again, follow=not again)
     with suppress(DeployError, aiohttp.ClientError):
-        async for line in split_lines(pieces):
-            log.take(line)
+        async with aclosing(pieces), aclosing(split_lines(pieces)) as lines:
+            async for line in lines:
+                log.take(line)

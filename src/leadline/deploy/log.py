@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 
 from leadline.deploy.target import OnPhase
@@ -52,7 +52,7 @@ class ServerLog:
             self._on_phase(shown)
 
 
-async def split_lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def split_lines(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
     """Lines with their ends, as they come; each redrawing of a progress bar is one."""
     rest = b""
     async for piece in pieces:

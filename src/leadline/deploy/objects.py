@@ -20,11 +20,13 @@ async def apply_all(
 ) -> AsyncIterator[Object]:
     """Each object just before it is applied, so that a failure half-way can be undone.
 
-    Makes the namespace and the Secret first. ``RefusedError`` where the cluster says no, and
+    Makes the namespace and the Secret first; the workload comes last, so that no pod starts before
+    all that belongs to it was accepted. ``RefusedError`` where the cluster says no, and
     ``DeployError`` for an object of that name that is not ours.
     """
     await _require_namespace(cluster, namespace)
-    for item in [*_secrets(namespace, name, _values(secrets)), *objects]:
+    ordered = sorted(objects, key=lambda item: item["kind"] in WORKLOADS)
+    for item in [*_secrets(namespace, name, _values(secrets)), *ordered]:
         await _require_ours(cluster, item)
         yield item
         await cluster.apply(item)

@@ -12,6 +12,8 @@ SIGN = "kubernetes: "
 """Begins each line of evidence that comes from the cluster and not from the server."""
 SERVER, DOWNLOAD = "server", "download"
 _BY_SIGNAL = 128
+_LINES = 8
+"""Of one start; a controller that is refused tries again under a new name each time."""
 _LEADER = "leaderworkerset.sigs.k8s.io/worker-index"
 
 # The kubelet goes on trying, but only somebody who changes something can help.
@@ -58,6 +60,11 @@ def has_begun(pod: Object, name: str = SERVER) -> bool:
     return running or first_end(pod, name) is not None
 
 
+def has_failed(pod: Object) -> bool:
+    """Ended as a whole, by the node, whatever its containers did."""
+    return bool(pod.get("status", {}).get("phase") == "Failed")
+
+
 def exit_words(ended: Object) -> str:
     code = int(ended["exitCode"])
     if code <= _BY_SIGNAL:
@@ -80,6 +87,15 @@ def end_lines(pod: Object) -> tuple[str, ...]:
     if status.get("phase") == "Failed" and status.get("reason"):
         lines.append(f"{SIGN}pod {status['reason']}: {status.get('message', '')}")
     return tuple(lines)
+
+
+def kill_lines(events: Iterable[Object]) -> tuple[str, ...]:
+    """Of a kubelet that ended a container by itself, and of what it held against it."""
+    found = list(events)
+    if not any(_is_kill(event) for event in found):
+        return ()
+    telling = [event for event in found if _is_kill(event) or event.get("reason") == "Unhealthy"]
+    return tuple(dict.fromkeys(map(_line, sorted(telling, key=_when))))
 
 
 def phase_of(pod: Object, events: Iterable[Object]) -> str | None:
@@ -131,15 +147,26 @@ def waiting_lines(pod: Object) -> tuple[str, ...]:
 
 
 def event_lines(events: Iterable[Object]) -> tuple[str, ...]:
-    """Warnings, the last one last; the same words stand once."""
-    warnings = [event for event in events if event.get("type") == "Warning"]
+    """Warnings, the last one last; the same words stand once.
+
+    Not the scheduler's: its condition holds the newest word, and its events also older ones.
+    """
+    warnings = [
+        event
+        for event in events
+        if event.get("type") == "Warning" and event.get("reason") != "FailedScheduling"
+    ]
     warnings.sort(key=_when)
-    return tuple(dict.fromkeys(map(_line, warnings)))
+    return tuple(dict.fromkeys(map(_line, warnings)))[-_LINES:]
 
 
 def is_refused(events: Iterable[Object]) -> bool:
     """Whether the pods themselves were not let in: quota, admission, a missing account."""
     return any(event.get("reason") == "FailedCreate" for event in events)
+
+
+def _is_kill(event: Object) -> bool:
+    return event.get("reason") == "Killing" and "probe" in str(event.get("message"))
 
 
 def _when(event: Object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import aclosing
 
 from leadline.deploy import pods
 from leadline.deploy.cluster import Cluster
@@ -81,11 +82,12 @@ class PodWatch:
         """Until the server has ended; no change is missed, for a record goes away soon after."""
         if self.pod is None or self.status:
             return
-        async for pod in self._cluster.follow(self.pod):
-            if pod["metadata"].get("uid"):  # a watch that is cut off ends with a status
-                self._note(pod)
-            if self.status:
-                return
+        async with aclosing(self._cluster.follow(self.pod)) as changes:
+            async for pod in changes:
+                if pod["metadata"].get("uid"):  # a watch that is cut off ends with a status
+                    self._note(pod)
+                if self.status:
+                    return
         while not self.status:
             await self.look()
             await asyncio.sleep(_POLL_S)
@@ -95,7 +97,8 @@ class PodWatch:
         self._events = [event for event in found if self._is_new(event)]
 
     def end_lines(self) -> tuple[str, ...]:
-        return pods.end_lines(self.pod) if self.pod else ()
+        ended = pods.end_lines(self.pod) if self.pod else ()
+        return (*ended, *pods.kill_lines(self._events))
 
     def waiting_lines(self) -> tuple[str, ...]:
         return (*pods.waiting_lines(self.pod or {}), *pods.event_lines(self._events))
@@ -108,6 +111,8 @@ class PodWatch:
         self.pod = pod
         if not self.status and (ended := pods.first_end(pod)):
             self.status = pods.exit_words(ended)
+        if not self.status and pods.has_failed(pod):
+            self.status = GONE
 
     def _give_up(self, waited_s: float) -> None:
         pod = self.pod or {}

@@ -59,6 +59,7 @@ def _claim(service: Service, namespace: str, name: str) -> tuple[Object, Comment
         "spec": {
             "accessModes": ["ReadWriteMany" if several else "ReadWriteOnce"],
             "resources": {"requests": {"storage": _gi(cache.size_bytes)}},
+            **_given(storageClassName=service.cluster.storage_class),
         },
     }
     return claim, {("spec", "resources"): f"{cache.why[0].upper()}{cache.why[1:]}."}
@@ -144,10 +145,20 @@ def _pod_template(service: Service, arguments: tuple[str, ...], *, serving: bool
 
 
 def _placement(service: Service) -> Object:
+    """The plan's devices are on tainted nodes in most clusters; the rest is the target's."""
     resource = _resource(service)
-    if resource is None:
-        return {}
-    return {"tolerations": [{"key": resource, "operator": "Exists", "effect": "NoSchedule"}]}
+    own = [{"key": resource, "operator": "Exists", "effect": "NoSchedule"}] if resource else []
+    asked = [item.model_dump(exclude_none=True) for item in service.cluster.tolerations]
+    return _given(
+        nodeSelector=dict(service.cluster.node_selector),
+        serviceAccountName=service.cluster.service_account,
+        tolerations=own + asked,
+    )
+
+
+def _given(**fields: Any) -> Object:
+    """Without those that nobody has set."""
+    return {name: value for name, value in fields.items() if value}
 
 
 def _download(service: Service) -> Object:

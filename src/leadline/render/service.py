@@ -20,7 +20,7 @@ from leadline.launch import Container, Devices, Launch, Volume
 from leadline.plan.hardware import Hardware
 from leadline.plan.schema import Plan, Seconds
 from leadline.plan.startup import PROBE_FACTOR, estimate_start
-from leadline.spec import Deployment
+from leadline.spec import Deployment, KubernetesTarget
 from leadline.units import GIB, show_bytes, show_seconds, show_tokens
 
 PORT = 8000
@@ -69,6 +69,8 @@ class Service:
     output_tokens: int
     request_s: float
     """How long the longest request may take, by its slowest estimate and half more."""
+    cluster: KubernetesTarget = field(default_factory=KubernetesTarget)
+    """Where a cluster puts it."""
     notes: tuple[str, ...] = field(default=())
     """What the plan says of it, for people."""
 
@@ -149,6 +151,7 @@ def describe_service(
         input_tokens=plan.limits.input_tokens,
         output_tokens=output_tokens,
         request_s=plan.time.timeout_s if plan.time else 600.0,
+        cluster=_cluster(deployment),
         notes=tuple(_tell(plan)),
     )
 
@@ -167,6 +170,11 @@ def split_options(arguments: Sequence[str]) -> list[tuple[str, ...]]:
 def label(text: str) -> str:
     """A DNS label of at most 63 characters."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:63].rstrip("-")
+
+
+def _cluster(deployment: Deployment) -> KubernetesTarget:
+    target = deployment.target
+    return target if isinstance(target, KubernetesTarget) else KubernetesTarget()
 
 
 def _launch(engine: str, deployment: Deployment, facts: Mapping[str, Any]) -> Any:
