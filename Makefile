@@ -8,7 +8,7 @@ ORACLE := $(VENV)/oracle
 CLUSTER ?= /var/cache/leadline/kubernetes-1.20
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart install test check unit end-to-end test-engines test-cluster docs examples lock clean
+.PHONY: quickstart install test check unit end-to-end test-engines test-cluster facts docs examples lock clean
 
 quickstart: $(VENV)/quickstart.stamp
 	@OMP_WAIT_POLICY=passive $(BIN)/leadline quickstart
@@ -19,8 +19,8 @@ install: $(VENV)/quickstart.stamp
 test: $(VENV)/dev.stamp check unit end-to-end
 
 check:
-	$(BIN)/ruff check src tests docs benchmarks
-	$(BIN)/ruff format --check src tests docs benchmarks benchmarks docs
+	$(BIN)/ruff check src tests docs benchmarks facts
+	$(BIN)/ruff format --check src tests docs benchmarks facts
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
@@ -48,6 +48,12 @@ test-engines: $(VENV)/dev.stamp
 test-cluster: $(VENV)/dev.stamp
 	tests/cluster/build.sh $(CLUSTER)
 	LEADLINE_TEST_KUBERNETES=$(CLUSTER) $(BIN)/pytest tests/deploy -m cluster --durations 10 -rs
+
+# What every release of vLLM and SGLang takes, read anew from their distributions (about 1 GB of
+# downloads the first time).
+facts: $(VENV)/dev.stamp
+	@$(PIP) --editable '.[facts]'
+	$(BIN)/python -m facts
 
 docs: $(VENV)/dev.stamp
 	$(BIN)/python docs/make_reference.py

@@ -11,6 +11,7 @@ from leadline import __version__
 from leadline.cli.auditing import audit
 from leadline.cli.bench import bench
 from leadline.cli.engines import engines
+from leadline.cli.linting import lint
 from leadline.cli.models import models
 from leadline.cli.planning import plan
 from leadline.cli.prompting import prompt
@@ -67,6 +68,7 @@ def cli() -> None:
 _VERBS = (
     quickstart,
     plan,
+    lint,
     render,
     prompt,
     run,
