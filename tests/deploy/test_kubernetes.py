@@ -323,19 +323,6 @@ def test_a_container_over_its_memory_limit(place: KubernetesPlace, tmp_path: Pat
     assert explained(error)[0] == "K8S007"
 
 
-def test_a_pod_that_the_node_evicts(place: KubernetesPlace, tmp_path: Path) -> None:
-    def small(pod: Object) -> None:
-        pod["volumes"].append({"name": "scratch", "emptyDir": {"sizeLimit": "1Mi"}})
-        mount = {"name": "scratch", "mountPath": "/scratch"}
-        pod["containers"][0]["volumeMounts"].append(mount)
-
-    script = "open('/scratch/x', 'wb').write(bytes(2**24)); time.sleep(120)"
-    error = refused(place, tmp_path / "log", script, manifest=changed(small), timeout_s=90)
-    assert isinstance(error, StartError)
-    assert error.cause == "exited"
-    assert explained(error)[0] == "K8S008"
-
-
 def test_a_probe_that_gives_the_server_up(place: KubernetesPlace, tmp_path: Path) -> None:
     def strict(pod: Object) -> None:
         pod["containers"][0]["startupProbe"] = {

@@ -1,4 +1,7 @@
-"""What Kubernetes 1.20.2 said of each failure, as the kubernetes target tells it."""
+"""What Kubernetes 1.20.2 said of each failure, as the kubernetes target tells it.
+
+All but ``EVICTED``, whose words are from the kubelet's source: no eviction was provoked.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -23,6 +24,8 @@ _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _APPLY = "application/apply-patch+yaml"
 _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _CONFLICT = 401, 403, 404, 409
 _ASK_S = 30
+_CLOSE_S = 0.1
+"""TLS connections end a moment after their session, says aiohttp."""
 _ENDLESS = aiohttp.ClientTimeout(total=None, sock_connect=_ASK_S)
 
 
@@ -57,6 +60,7 @@ class Cluster:
     async def close(self) -> None:
         await self._client.close()
         await self._streams.close()
+        await asyncio.sleep(_CLOSE_S)
 
     async def apply(self, item: Object) -> Object:
         """Server-side: the object becomes as it is given, where nobody else has set a field."""
