@@ -46,7 +46,10 @@ class Toleration(Frozen):
 
 
 class KubernetesTarget(Frozen):
-    """The engine in a pod of a cluster, reached through a port of 127.0.0.1."""
+    """The engine in a pod of a cluster, reached through a port of 127.0.0.1.
+
+    Rendered; campaigns do not start it yet.
+    """
 
     kind: Literal["kubernetes"] = "kubernetes"
     image: str | None = None
