@@ -131,7 +131,7 @@ def left(place: KubernetesPlace) -> set[str]:
 
 
 def becomes(seen: Callable[[], Any], wanted: Any) -> bool:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while seen() != wanted:
         if time.monotonic() > deadline:
             return False

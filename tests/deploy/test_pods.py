@@ -63,6 +63,10 @@ def test_an_end_is_worded_as_for_every_target(code: int, words: str) -> None:
     assert pods.exit_words(end) == words
 
 
+def test_an_end_that_the_kubelet_did_not_see_is_none() -> None:
+    assert pods.first_end(pod(server=ended(137, reason="ContainerStatusUnknown"))) is None
+
+
 def test_a_container_that_was_started_anew_has_ended_before() -> None:
     again = {"state": {"running": {}}, "lastState": ended(1)["state"], "restartCount": 1}
     assert pods.first_end(pod(server=again)) == {"exitCode": 1}

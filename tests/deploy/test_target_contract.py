@@ -86,6 +86,11 @@ def refusal(target: Any, what: Launch, log: Path, timeout_s: float = 10) -> Star
     return caught.value
 
 
+def told(place: Any, status: str) -> set[str]:
+    """A pod that we delete may be gone before the kubelet has written how it ended."""
+    return {status, "deleted"} if place.name == "kubernetes" else {status}
+
+
 def spawned(log: Path) -> int:
     """Pid of the grandchild that the server told of."""
     (line,) = [line for line in log.read_text().splitlines() if line.startswith("child")]
@@ -264,7 +269,7 @@ def test_stop_ends_what_the_server_started(place: Any, tmp_path: Path, options: 
     target = place.target()
     start(target, place.launch(f"spawn({options}); serve()"), log, use)
     assert not alive(spawned(log))
-    assert target.exit_status() == "killed by SIGTERM"
+    assert target.exit_status() in told(place, "killed by SIGTERM")
 
 
 @pytest.mark.usefixtures("on_this_machine")
@@ -343,7 +348,7 @@ def test_a_clean_end_is_seen_as_such(place: Any, tmp_path: Path) -> None:
     target = place.target()
     script = "signal.signal(signal.SIGTERM, lambda *_: os._exit(0)); serve()"
     start(target, place.launch(script), tmp_path / "log")
-    assert target.exit_status() == "exit code 0"
+    assert target.exit_status() in told(place, "exit code 0")
 
 
 def test_stop_is_safe_before_the_start_twice_and_after_a_failure(
@@ -356,7 +361,7 @@ def test_stop_is_safe_before_the_start_twice_and_after_a_failure(
         await target.start(place.launch("serve()"), tmp_path / "log", 10, lambda _: None)
         await target.stop()
         await target.stop()
-        assert target.exit_status() == "killed by SIGTERM"
+        assert target.exit_status() in told(place, "killed by SIGTERM")
         failing = place.target()
         with pytest.raises(StartError):
             await failing.start(place.launch("sys.exit(1)"), tmp_path / "log2", 10, lambda _: None)
@@ -388,7 +393,7 @@ def test_deployed_stops_after_the_block(place: Any, tmp_path: Path) -> None:
         block = deployed(target, place.launch("serve()"), tmp_path / "log", 10, lambda _: None)
         async with block as endpoint:
             assert endpoint.model == "tiny"
-        assert target.exit_status() == "killed by SIGTERM"
+        assert target.exit_status() in told(place, "killed by SIGTERM")
 
     asyncio.run(run())
 
@@ -403,7 +408,7 @@ def test_deployed_stops_after_an_error_in_the_block(place: Any, tmp_path: Path) 
 
     with pytest.raises(ZeroDivisionError):
         asyncio.run(run())
-    assert target.exit_status() == "killed by SIGTERM"
+    assert target.exit_status() in told(place, "killed by SIGTERM")
 
 
 @pytest.mark.parametrize(
@@ -429,7 +434,7 @@ def test_deployed_stops_when_cancelled_ready_or_not(
             await task
 
     asyncio.run(run())
-    assert target.exit_status() == "killed by SIGTERM"
+    assert target.exit_status() in told(place, "killed by SIGTERM")
 
 
 def test_deployed_finishes_stopping_when_cancelled_again(place: Any, tmp_path: Path) -> None:
@@ -454,7 +459,7 @@ def test_deployed_finishes_stopping_when_cancelled_again(place: Any, tmp_path: P
             await task
 
     asyncio.run(run())
-    assert target.exit_status() == "exit code 0"
+    assert target.exit_status() in told(place, "exit code 0")
 
 
 # --- the process target alone ---------------------------------------------------------------

@@ -12,6 +12,7 @@ SIGN = "kubernetes: "
 """Begins each line of evidence that comes from the cluster and not from the server."""
 SERVER, DOWNLOAD = "server", "download"
 _BY_SIGNAL = 128
+_UNSEEN = "ContainerStatusUnknown"
 _LINES = 8
 """Of one start; a controller that is refused tries again under a new name each time."""
 _LEADER = "leaderworkerset.sigs.k8s.io/worker-index"
@@ -52,7 +53,8 @@ def first_end(pod: Object, name: str = SERVER) -> Object | None:
     ended = status.get("state", {}).get("terminated") or status.get("lastState", {}).get(
         "terminated"
     )
-    return dict(ended) if ended else None
+    # The kubelet writes 137 where it found no container any more: that is no end that it saw.
+    return dict(ended) if ended and ended.get("reason") != _UNSEEN else None
 
 
 def has_begun(pod: Object, name: str = SERVER) -> bool:
