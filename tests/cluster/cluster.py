@@ -40,6 +40,8 @@ PAUSE = "leadline-test-pause:1"
 _ADDRESS = "172.17.0.1"
 """Of Docker's bridge: the API server asks the kubelet there, pods would ask the API server."""
 _API, _CONTROLLERS, _SCHEDULER, _KUBELET, _HEALTH, _ETCD, _PEER = range(16443, 16450)
+_VOLUMES = "/tmp/hostpath_pv"
+"""Where the host-path provisioner puts its folders, and nothing else does."""
 _UP_S = 120
 
 
@@ -80,6 +82,7 @@ def down() -> None:
         _wait("a program ends", lambda pid=pid: not _lives(pid))
     if pids:
         _remove_pods()
+        shutil.rmtree(_VOLUMES, ignore_errors=True)
     _unmount()
     shutil.rmtree(STATE, ignore_errors=True)
 
