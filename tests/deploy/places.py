@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from collections.abc import Callable
@@ -10,11 +11,17 @@ from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
+from tests.cluster import cluster as test_cluster
 from tests.containers.daemon import IMAGE, is_installed, make_image, mounts, start_daemon
 
 from leadline.deploy.docker import DockerTarget
+from leadline.deploy.kubernetes import KubernetesTarget
 from leadline.deploy.process import ProcessTarget, free_port
 from leadline.launch import Container, Launch, Volume
+from leadline.plan.schema import Seconds
+from leadline.render.docker import require_container
+from leadline.render.kubernetes import Object, list_objects
+from leadline.render.service import Cache, Service
 
 SERVER = """
 import http.server, os, signal, subprocess, sys, time
@@ -39,6 +46,9 @@ PHASES = (("loading model", "loading the weights"), ("model loaded", "starting t
 class ProcessPlace:
     name = "process"
 
+    def close(self) -> None:
+        """Nothing of it is left: a test ends its children."""
+
     def target(self, redact: Callable[[str], str] = str) -> ProcessTarget:
         return ProcessTarget(redact)
 
@@ -52,6 +62,9 @@ class DockerPlace:
     """Containers of the tests' own engine, named so that no two tests meet."""
 
     name = "docker"
+
+    def close(self) -> None:
+        """Each test removes its own container."""
 
     def target(self, redact: Callable[[str], str] = str) -> DockerTarget:
         return DockerTarget(redact, owner="leadline-tests")
@@ -79,6 +92,78 @@ class DockerPlace:
         )
 
 
+class KubernetesPlace(DockerPlace):
+    """Pods of the tests' own cluster, in a namespace of their own."""
+
+    name = "kubernetes"
+
+    def __init__(self) -> None:
+        self.namespace = f"leadline-test-{uuid4().hex[:12]}"
+
+    def close(self) -> None:
+        test_cluster.delete(f"/api/v1/namespaces/{self.namespace}")
+
+    def target(self, redact: Callable[[str], str] = str, **changes: Any) -> KubernetesTarget:
+        given = {"manifest": make_pod, "namespace": self.namespace, **changes}
+        return KubernetesTarget(redact=redact, **given)
+
+
+def make_pod(launch: Launch, namespace: str) -> list[Object]:
+    """What ``render`` writes, as far as this old cluster and the tests' image can take it."""
+    objects = [item for item, _ in list_objects(describe(launch), namespace)]
+    workload = next(item for item in objects if item["kind"] == "Deployment")
+    pod = workload["spec"]["template"]["spec"]
+    # Docker's --init: what is not the first process of its container ends at SIGTERM.
+    pod["shareProcessNamespace"] = True
+    # There is no hub to download from.
+    del pod["initContainers"]
+    server = pod["containers"][0]
+    for part in server["resources"].values():
+        part.pop("cpu", None)
+        part["memory"] = "64Mi"
+    server["resources"]["limits"]["memory"] = f"{_memory(launch)}Mi"
+    # No requests come after the tests' own, and the tests' server lists no models.
+    del server["lifecycle"]
+    if "llamacpp_server" not in " ".join(launch.argv):
+        del server["readinessProbe"], server["startupProbe"]
+    for volume in require_container(launch).volumes:
+        name = f"v{len(pod['volumes'])}"
+        pod["volumes"].append({"name": name, "hostPath": {"path": volume.source}})
+        server["volumeMounts"].append({"name": name, "mountPath": volume.path, "readOnly": True})
+    # policy/v1 came with Kubernetes 1.21.
+    return [item for item in objects if item["kind"] != "PodDisruptionBudget"]
+
+
+def _memory(launch: Launch) -> int:
+    return (require_container(launch).memory_bytes or 2**29) >> 20
+
+
+def describe(launch: Launch) -> Service:
+    container = require_container(launch)
+    return Service(
+        name=container.name,
+        engine="vllm",
+        version="0.12.0",
+        model="tiny",
+        served_model=launch.served_model,
+        image=container.image,
+        program=container.entrypoint,
+        arguments=launch.arguments,
+        settings={},
+        env={"HF_HOME": "/tmp", **launch.env},
+        own_env={},
+        secrets=container.secrets,
+        devices=container.devices,
+        shm_bytes=container.shm_bytes,
+        host_bytes=2**30,
+        caches=(Cache("weights", "/weights", 2**30, "it is kept"),),
+        start=Seconds(low=1, expected=5, high=30, floor=1, kind="prior", source="the tests"),
+        input_tokens=1000,
+        output_tokens=10,
+        request_s=container.stop_s,
+    )
+
+
 def open_place(name: str) -> Any:
     """Raises ``LookupError`` where the machine does not have what the place needs."""
     if name == "process":
@@ -90,4 +175,11 @@ def open_place(name: str) -> Any:
 
     with closing(docker.from_env()) as client:
         make_image(client)
-    return DockerPlace()
+    if name == "docker":
+        return DockerPlace()
+    if not test_cluster.is_built():
+        raise LookupError("the test cluster is not built: make test-cluster")
+    if not test_cluster.is_up():
+        atexit.register(test_cluster.down)
+    os.environ["KUBECONFIG"] = str(test_cluster.up())
+    return KubernetesPlace()

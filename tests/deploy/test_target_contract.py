@@ -34,14 +34,20 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(
-    params=["process", pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.timeout(120)])]
+    params=[
+        "process",
+        pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.timeout(120)]),
+        pytest.param("kubernetes", marks=[pytest.mark.cluster, pytest.mark.timeout(240)]),
+    ]
 )
 def place(request: pytest.FixtureRequest) -> Iterator[Any]:
     """One kind of target; whatever a test leaves running is killed."""
     try:
-        yield open_place(request.param)
+        opened = open_place(request.param)
     except LookupError as missing:
         pytest.skip(str(missing))
+    yield opened
+    opened.close()
     for child in psutil.Process().children(recursive=True):
         child.kill()
 
@@ -78,6 +84,11 @@ def refusal(target: Any, what: Launch, log: Path, timeout_s: float = 10) -> Star
     with pytest.raises(StartError) as caught:
         start(target, what, log, timeout_s=timeout_s)
     return caught.value
+
+
+def told(place: Any, status: str) -> set[str]:
+    """A pod that we delete may be gone before the kubelet has written how it ended."""
+    return {status, "deleted"} if place.name == "kubernetes" else {status}
 
 
 def spawned(log: Path) -> int:
@@ -258,7 +269,7 @@ def test_stop_ends_what_the_server_started(place: Any, tmp_path: Path, options: 
     target = place.target()
     start(target, place.launch(f"spawn({options}); serve()"), log, use)
     assert not alive(spawned(log))
-    assert target.exit_status() == "killed by SIGTERM"
+    assert target.exit_status() in told(place, "killed by SIGTERM")
 
 
 @pytest.mark.usefixtures("on_this_machine")
@@ -337,7 +348,7 @@ def test_a_clean_end_is_seen_as_such(place: Any, tmp_path: Path) -> None:
     target = place.target()
     script = "signal.signal(signal.SIGTERM, lambda *_: os._exit(0)); serve()"
     start(target, place.launch(script), tmp_path / "log")
-    assert target.exit_status() == "exit code 0"
+    assert target.exit_status() in told(place, "exit code 0")
 
 
 def test_stop_is_safe_before_the_start_twice_and_after_a_failure(
@@ -350,7 +361,7 @@ def test_stop_is_safe_before_the_start_twice_and_after_a_failure(
         await target.start(place.launch("serve()"), tmp_path / "log", 10, lambda _: None)
         await target.stop()
         await target.stop()
-        assert target.exit_status() == "killed by SIGTERM"
+        assert target.exit_status() in told(place, "killed by SIGTERM")
         failing = place.target()
         with pytest.raises(StartError):
             await failing.start(place.launch("sys.exit(1)"), tmp_path / "log2", 10, lambda _: None)
@@ -382,7 +393,7 @@ def test_deployed_stops_after_the_block(place: Any, tmp_path: Path) -> None:
         block = deployed(target, place.launch("serve()"), tmp_path / "log", 10, lambda _: None)
         async with block as endpoint:
             assert endpoint.model == "tiny"
-        assert target.exit_status() == "killed by SIGTERM"
+        assert target.exit_status() in told(place, "killed by SIGTERM")
 
     asyncio.run(run())
 
@@ -397,7 +408,7 @@ def test_deployed_stops_after_an_error_in_the_block(place: Any, tmp_path: Path) 
 
     with pytest.raises(ZeroDivisionError):
         asyncio.run(run())
-    assert target.exit_status() == "killed by SIGTERM"
+    assert target.exit_status() in told(place, "killed by SIGTERM")
 
 
 @pytest.mark.parametrize(
@@ -423,7 +434,7 @@ def test_deployed_stops_when_cancelled_ready_or_not(
             await task
 
     asyncio.run(run())
-    assert target.exit_status() == "killed by SIGTERM"
+    assert target.exit_status() in told(place, "killed by SIGTERM")
 
 
 def test_deployed_finishes_stopping_when_cancelled_again(place: Any, tmp_path: Path) -> None:
@@ -448,7 +459,7 @@ def test_deployed_finishes_stopping_when_cancelled_again(place: Any, tmp_path: P
             await task
 
     asyncio.run(run())
-    assert target.exit_status() == "exit code 0"
+    assert target.exit_status() in told(place, "exit code 0")
 
 
 # --- the process target alone ---------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.diagnose import cluster_words
 
 from leadline.diagnose.explain import RULES, explain
 from leadline.diagnose.rule import Evidence
@@ -236,6 +237,7 @@ CASES = [
     ("RUN007", "disconnected", failed("disconnected", GONE)),
     ("RUN008", "unreachable", failed("unreachable", "Cannot connect to host")),
     ("RUN009", "malformed", failed("malformed", "the answer holds no event of a token stream")),
+    *cluster_words.CASES,
 ]
 
 
@@ -255,6 +257,8 @@ def test_no_rule_applies_to_the_failure_of_another(rule: Any) -> None:
         "DOCKER001": {"START005", "RUN001", "RUN007", "RUN008"},
         "DOCKER002": {"DOCKER007"},
         "DOCKER005": {"DOCKER007"},
+        "K8S007": {"START005"},
+        "K8S008": {"START005"},
         "RUN001": {"RUN007", "RUN008"},
         "RUN002": {"RUN003", "RUN006", "RUN021"},
         "RUN010": {"RUN004"},
@@ -278,6 +282,18 @@ def test_codes_are_unique() -> None:
 def test_the_evidence_is_quoted_word_for_word() -> None:
     assert explain(exited(PROGRESS, GGUF_MISSING)).evidence == (GGUF_MISSING,)
     assert explain(failed("refused", VLLM_TOO_LONG)).evidence == (VLLM_TOO_LONG,)
+
+
+def test_a_server_that_was_ready_and_went_over_its_memory_limit() -> None:
+    evidence = failed(
+        "disconnected", GONE, exit_status="killed by SIGKILL", log=("one", cluster_words.OOM)
+    )
+    assert explain(evidence).code == "K8S007"
+
+
+def test_too_few_devices_are_named() -> None:
+    finding = explain(Evidence(start_cause="unplaced", log=(cluster_words.NO_GPU,)))
+    assert "free nvidia.com/gpu" in finding.remedy
 
 
 def test_the_holder_of_the_port_is_quoted() -> None:

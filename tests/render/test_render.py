@@ -23,7 +23,7 @@ from leadline.plan.deployment import plan_deployment
 from leadline.plan.hardware import parse_hardware
 from leadline.render.bundle import KINDS, render_service, suitable_kinds
 from leadline.render.docker import run_arguments
-from leadline.render.kubernetes import ready_program
+from leadline.render.kubernetes import list_objects, ready_program
 from leadline.render.select import describe_services
 from leadline.render.service import Service, describe_service, label
 from leadline.spec import Deployment, parse_campaign, read_campaign
@@ -58,11 +58,12 @@ def make_service(
     hardware: str = "8xH200",
     engine: str = "vllm==0.12.0",
     env: dict[str, str] | None = None,
+    target: Any = "docker",
     **own: Any,
 ) -> Service:
     given_settings = {"tensor_parallel_size": 8, "max_model_len": "2M", "max_num_seqs": 8} | own
     deployment = Deployment(
-        engine=engine, model=SCOUT, settings=given_settings, env=env or {}, target="docker"
+        engine=engine, model=SCOUT, settings=given_settings, env=env or {}, target=target
     )
     plan = plan_deployment(SCOUT, hardware, engine, settings=given_settings, env=env)
     return describe_service(
@@ -239,6 +240,28 @@ def test_probes_and_grace_follow_from_the_plan() -> None:
         max_model_len="8M", env={"VLLM_ALLOW_CHUNKED_LOCAL_ATTN_WITH_HYBRID_KV_CACHE": "1"}
     )
     assert longer.grace_s > service.grace_s
+
+
+def test_a_cluster_puts_it_where_the_target_says() -> None:
+    taint = {"key": "reserved", "operator": "Equal", "value": "models", "effect": "NoSchedule"}
+    service = make_service(
+        target={
+            "kind": "kubernetes",
+            "storage_class": "fast",
+            "node_selector": {"gpu": "h200"},
+            "tolerations": [taint, {"key": "spot"}],
+            "service_account": "puller",
+        }
+    )
+    spec = pod(service)
+    assert spec["nodeSelector"] == {"gpu": "h200"}
+    assert spec["serviceAccountName"] == "puller"
+    own = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+    assert spec["tolerations"] == [own, taint, {"key": "spot", "operator": "Exists"}]
+    claims = [item["spec"] for item, _ in list_objects(service, "models")[:2]]
+    assert [claim["storageClassName"] for claim in claims] == ["fast", "fast"]
+    for item, _ in list_objects(service, "models"):
+        kubernetes_validate.validate(item, "1.37", strict=True)
 
 
 def test_shared_memory_counts_against_the_limit() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 
 from leadline.deploy.target import OnPhase
@@ -50,6 +50,20 @@ class ServerLog:
         if shown and shown != self._phase:
             self._phase = shown
             self._on_phase(shown)
+
+
+async def split_lines(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+    """Lines with their ends, as they come; each redrawing of a progress bar is one."""
+    rest = b""
+    async for piece in pieces:
+        *lines, rest = re.split(rb"(?<=[\r\n])", rest + piece)
+        for line in lines:
+            yield line
+        if len(rest) > LINE_BYTES:
+            yield rest
+            rest = b""
+    if rest:
+        yield rest
 
 
 def _word_bar(line: str) -> str:

@@ -22,7 +22,8 @@ class StartError(DeployError):
     ) -> None:
         super().__init__(what, where="start")
         self.cause = cause
-        """``exited``, ``timeout`` or ``port_in_use``."""
+        """``exited``, ``timeout`` or ``port_in_use``; in a cluster also ``unplaced`` (no node takes
+        it), ``image`` (it cannot be had) and ``refused`` (by the API server)."""
         self.log_tail = log_tail
         self.exit_status = exit_status
 

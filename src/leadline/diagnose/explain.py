@@ -5,19 +5,20 @@ from __future__ import annotations
 import re
 
 from leadline.diagnose.rule import Evidence
-from leadline.diagnose.rules import containers, runtime, sglang_startup, startup
+from leadline.diagnose.rules import containers, kubernetes, runtime, sglang_startup, startup
 from leadline.records import Finding
 
 # In order: the more telling rule stands before the more general one.
 RULES = (
     *containers.RULES,
+    *kubernetes.RULES,
     *sglang_startup.RULES,
     *startup.RULES,
     *sglang_startup.LAST_RULES,
+    *kubernetes.LAST_RULES,
     *runtime.RULES,
 )
-
-RUNTIME_RULES = (*containers.RUNTIME_RULES, *runtime.RULES)
+RUNTIME_RULES = (*containers.RUNTIME_RULES, *kubernetes.END_RULES, *runtime.RULES)
 
 _TELLING = re.compile(r"error|fail|exception|fatal|abort|cannot|could not", re.IGNORECASE)
 

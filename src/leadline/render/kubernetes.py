@@ -14,6 +14,8 @@ from leadline.units import GIB
 
 Object = dict[str, Any]
 MANAGER = "leadline"
+NAME_LABEL = "app.kubernetes.io/instance"
+MANAGER_LABEL = "app.kubernetes.io/managed-by"
 _PERIOD_S = 10
 _LIVENESS = {"periodSeconds": 30, "timeoutSeconds": 30, "failureThreshold": 10}
 _POD_IP = {"name": "VLLM_HOST_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
@@ -32,8 +34,9 @@ def list_objects(service: Service, namespace: str) -> list[tuple[Object, Comment
     ]
 
 
-def secret_name(service: Service) -> str:
-    return f"{service.name}-secrets"
+def secret_name(name: str) -> str:
+    """Of the service of that name."""
+    return f"{name}-secrets"
 
 
 def ready_program(service: Service) -> str:
@@ -58,6 +61,7 @@ def _claim(service: Service, namespace: str, name: str) -> tuple[Object, Comment
         "spec": {
             "accessModes": ["ReadWriteMany" if several else "ReadWriteOnce"],
             "resources": {"requests": {"storage": _gi(cache.size_bytes)}},
+            **_given(storageClassName=service.cluster.storage_class),
         },
     }
     return claim, {("spec", "resources"): f"{cache.why[0].upper()}{cache.why[1:]}."}
@@ -143,10 +147,20 @@ def _pod_template(service: Service, arguments: tuple[str, ...], *, serving: bool
 
 
 def _placement(service: Service) -> Object:
+    """The plan's devices are on tainted nodes in most clusters; the rest is the target's."""
     resource = _resource(service)
-    if resource is None:
-        return {}
-    return {"tolerations": [{"key": resource, "operator": "Exists", "effect": "NoSchedule"}]}
+    own = [{"key": resource, "operator": "Exists", "effect": "NoSchedule"}] if resource else []
+    asked = [item.model_dump(exclude_none=True) for item in service.cluster.tolerations]
+    return _given(
+        nodeSelector=dict(service.cluster.node_selector),
+        serviceAccountName=service.cluster.service_account,
+        tolerations=own + asked,
+    )
+
+
+def _given(**fields: Any) -> Object:
+    """Without those that nobody has set."""
+    return {name: value for name, value in fields.items() if value}
 
 
 def _download(service: Service) -> Object:
@@ -262,7 +276,7 @@ def _budget(service: Service, namespace: str) -> tuple[Object, Comments]:
 
 
 def _secret_variable(service: Service, name: str) -> Object:
-    reference = {"name": secret_name(service), "key": name, "optional": True}
+    reference = {"name": secret_name(service.name), "key": name, "optional": True}
     return {"name": name, "valueFrom": {"secretKeyRef": reference}}
 
 
@@ -282,14 +296,14 @@ def _metadata(service: Service, namespace: str, name: str | None = None) -> Obje
 
 
 def _selector(service: Service) -> dict[str, str]:
-    return {"app.kubernetes.io/instance": service.name}
+    return {NAME_LABEL: service.name}
 
 
 def _labels(service: Service) -> dict[str, str]:
     return {
         "app.kubernetes.io/name": service.engine,
         **_selector(service),
-        "app.kubernetes.io/managed-by": MANAGER,
+        MANAGER_LABEL: MANAGER,
     }
 
 

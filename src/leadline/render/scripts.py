@@ -51,7 +51,7 @@ def write_deploy(service: Service, file: str, header: str, **names: str) -> str:
         service,
         header,
         file=file,
-        secret=secret_name(service),
+        secret=secret_name(service.name),
         several=service.devices.nodes > 1,
         deadline=service.start_limit_s + 600,
         selector=f"app.kubernetes.io/instance={service.name}",

@@ -21,7 +21,7 @@ from leadline.launch import Container, Devices, Launch, Pull, Volume
 from leadline.plan.hardware import Hardware
 from leadline.plan.schema import Plan, Seconds
 from leadline.plan.startup import PROBE_FACTOR, estimate_start
-from leadline.spec import Deployment, DockerTarget
+from leadline.spec import Deployment, DockerTarget, KubernetesTarget
 from leadline.units import GIB, show_bytes, show_seconds, show_tokens
 
 PORT = 8000
@@ -82,6 +82,8 @@ class Service:
     env_file: str | None = None
     """Where the deployment keeps its secrets."""
     pull: Pull = "missing"
+    cluster: KubernetesTarget = field(default_factory=KubernetesTarget)
+    """Where a cluster puts it."""
     notes: tuple[str, ...] = field(default=())
     """What the plan says of it, for people."""
 
@@ -178,6 +180,7 @@ def describe_service(
         input_tokens=plan.limits.input_tokens,
         output_tokens=output_tokens,
         request_s=plan.time.timeout_s if plan.time else 600.0,
+        cluster=_cluster(deployment),
         notes=tuple(_tell(plan)),
     )
 
@@ -224,6 +227,11 @@ def label(text: str) -> str:
 def _volume(text: str) -> Volume:
     source, path, *mode = text.split(":")
     return Volume(source, path, read_only=mode == ["ro"])
+
+
+def _cluster(deployment: Deployment) -> KubernetesTarget:
+    target = deployment.target
+    return target if isinstance(target, KubernetesTarget) else KubernetesTarget()
 
 
 def _launch(engine: str, deployment: Deployment, program: str) -> Launch:

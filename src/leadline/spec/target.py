@@ -85,12 +85,39 @@ class DockerTarget(Frozen):
     """NAME=VALUE lines with secrets (HF_TOKEN, …); no one else may read it (mode 0600)."""
 
 
+class Toleration(Frozen):
+    """A taint of nodes that the pod does not mind, as Kubernetes writes it."""
+
+    key: str
+    operator: Literal["Exists", "Equal"] = "Exists"
+    value: str | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    """Default: whatever the taint does."""
+
+
 class KubernetesTarget(Frozen):
-    """The engine in a cluster. Planned, not yet started by Leadline."""
+    """The engine in a pod of a cluster, reached through a port of 127.0.0.1.
+
+    Rendered; campaigns do not start it yet.
+    """
 
     kind: Literal["kubernetes"] = "kubernetes"
     image: str | None = None
+    """Default: the engine's own image of the planned version."""
+    context: str | None = None
+    """A context of the kubeconfig (KUBECONFIG, or ~/.kube/config). Default: its current one."""
     namespace: str | None = None
+    """Made if it is not there. Default: the context's."""
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """Of 127.0.0.1, from which requests are carried to the pod. Default: a free one."""
+    storage_class: str | None = None
+    """Of the claims that keep weights and compiled code. Default: the cluster's default class."""
+    node_selector: Mapping[str, str] = {}
+    """Labels that the node must have."""
+    tolerations: tuple[Toleration, ...] = ()
+    """Besides the taint named like the device, which is tolerated anyway."""
+    service_account: str | None = None
+    """Whose pull secrets fetch the image. Its token is not mounted. Default: ``default``."""
 
 
 class EndpointTarget(Frozen):
