@@ -11,6 +11,7 @@ from leadline import __version__
 from leadline.cli.auditing import audit
 from leadline.cli.bench import bench
 from leadline.cli.engines import engines
+from leadline.cli.explaining import explain
 from leadline.cli.models import models
 from leadline.cli.planning import plan
 from leadline.cli.prompting import prompt
@@ -73,6 +74,7 @@ _VERBS = (
     prove,
     bench,
     audit,
+    explain,
     report,
     runs,
     engines,

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import re
 
-from leadline.diagnose.rule import Evidence
-from leadline.diagnose.rules import runtime, sglang_startup, startup
+from leadline.diagnose.diagnosis import find_cause
+from leadline.diagnose.log import read_log
+from leadline.diagnose.rule import Evidence, Rule, first_of
+from leadline.diagnose.rules import runtime, sglang_startup, startup, state
+from leadline.diagnose.signature import Signature, list_signatures
 from leadline.records import Finding
 
-# In order: the more telling rule stands before the more general one.
-RULES = (
-    *sglang_startup.RULES,
+# In order: the more telling rule stands before the more general one. The signatures of log lines
+# stand between those that know more than the log and those that know only how it ended.
+RULES: tuple[Rule | Signature, ...] = (
     *startup.RULES,
-    *sglang_startup.LAST_RULES,
+    *state.RULES,
+    *list_signatures(),
+    *sglang_startup.RULES,
+    *startup.LAST_RULES,
     *runtime.RULES,
 )
 
@@ -21,11 +27,27 @@ _TELLING = re.compile(r"error|fail|exception|fatal|abort|cannot|could not", re.I
 
 def explain(evidence: Evidence) -> Finding:
     """The first rule that applies, or an honest 'unknown' with the most telling lines."""
-    # A server that was ready has left its start behind: its old lines explain nothing now.
-    for rule in runtime.RULES if evidence.failure else RULES:
-        if finding := rule.apply(evidence):
-            return finding
-    return _unknown(evidence)
+    return (_explain_request if evidence.failure else _explain_start)(evidence) or _unknown(
+        evidence
+    )
+
+
+def _explain_request(evidence: Evidence) -> Finding | None:
+    found = first_of(runtime.RULES, evidence)
+    # A server that was ready has left its start behind: its old lines explain nothing now. One that
+    # died tells in its last lines why.
+    if found and found.code == "RUN001" and (cause := find_cause(read_log(evidence.log))):
+        quotes = (*found.evidence[:2], *cause.evidence)
+        return cause.model_copy(update={"evidence": quotes, "line_numbers": ()})
+    return found
+
+
+def _explain_start(evidence: Evidence) -> Finding | None:
+    return (
+        first_of((*startup.RULES, *state.RULES), evidence)
+        or find_cause(read_log(evidence.log))
+        or first_of((*sglang_startup.RULES, *startup.LAST_RULES, *runtime.RULES), evidence)
+    )
 
 
 def _unknown(evidence: Evidence) -> Finding:
