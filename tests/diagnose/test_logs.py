@@ -184,7 +184,7 @@ def test_sglangs_request_table_is_told_from_the_kv_cache() -> None:
     )
     oom = OOM.replace("2.00 GiB", "80.04 GiB")
     found = explained(
-        "\n".join([arguments, *trace("[2025-04-25 10:00:00 TP0] ", oom, "init_memory_pool")])
+        "\n".join([arguments, *trace("[2025-04-25 10:00:00 TP0] ", oom, "ReqToTokenPool")])
     ).primary
     assert found is not None
     assert found.code == "MEM013"
@@ -212,6 +212,39 @@ def test_a_queue_that_never_moves_is_a_failure_and_one_look_is_none() -> None:
     found = explained("\n".join([example] * 3)).primary
     assert found is not None
     assert found.cause == "hang"
+
+
+def test_the_line_of_source_tells_the_table_too() -> None:
+    """As quoted in sglang#6744: only the first line of the trace is stamped."""
+    text = (
+        "[2025-05-29 14:59:00 TP5] Scheduler hit an exception: Traceback (most recent call last):\n"
+        '  File "model_runner.py", line 300, in initialize\n    self.init_memory_pool(\n'
+        '  File "memory_pool.py", line 70, in __init__\n    self.req_to_token = torch.zeros(\n'
+        f"{OOM}\n"
+        "[2025-05-29 14:59:00] Received sigquit from a child process. It usually means the child "
+        "failed."
+    )
+    found = explained(text)
+    assert found.primary is not None
+    assert found.primary.code == "MEM013"
+    assert [item.code for item in found.consequences] == ["CON900"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "AttributeError: 'LlamaConfig' object has no attribute 'foo'",
+        "ValueError: rope_scaling should have a 'rope_type' key",
+        "2025-Nov-01 10:27:42.285788  2998:2998  ERROR  NMGR:something  went wrong",
+        "2026-01-01 10:00:00,123 - server - ERROR - it broke",
+        "terminate called after throwing an instance of 'std::bad_function_call'",
+    ],
+)
+def test_a_failure_that_no_rule_knows_is_shown_not_passed_over(line: str) -> None:
+    found = explained(f"INFO all well\n{line}\nINFO goodbye")
+    assert found.is_unknown
+    assert found.primary is not None
+    assert found.primary.line_numbers == (2,)
 
 
 def test_what_a_quiet_level_reports_is_dealt_with() -> None:

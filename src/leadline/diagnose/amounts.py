@@ -76,7 +76,7 @@ def shrink_pool(_: Match, facts: LogFacts) -> Advice | None:
     """The pool must leave what the failed allocation lacked."""
     allocation = facts.out_of_memory
     setting = "mem_fraction_static" if facts.engine == "sglang" else "gpu_memory_utilization"
-    share = facts.number(setting) or (_UTILIZATION if facts.engine == "vllm" else None)
+    share = facts.number(setting) or (_UTILIZATION if facts.shows_arguments else None)
     if not (allocation and allocation.total_gib and allocation.free_gib is not None and share):
         return None
     lower = _floor(share - allocation.short_gib / allocation.total_gib - _SPARE)
@@ -85,6 +85,11 @@ def shrink_pool(_: Match, facts: LogFacts) -> Advice | None:
         f"{setting} from {share:g} to at most {lower:g}",
         (Turn(setting=setting, way="lower", to=f"{lower:g}"),),
     )
+
+
+def shrink_taken_pool(match: Match, facts: LogFacts) -> Advice | None:
+    """Only where the log shows that the pool stood when the allocation failed."""
+    return shrink_pool(match, facts) if facts.pool_stood else None
 
 
 def name_allocation(_: Match, facts: LogFacts) -> Advice | None:
@@ -359,6 +364,7 @@ AMOUNTS: dict[str, Amount] = {
         sbuf_context,
         shm_size,
         shrink_pool,
+        shrink_taken_pool,
         watchdog,
         window_of_config,
         window_of_request,

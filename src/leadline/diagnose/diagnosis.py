@@ -24,6 +24,7 @@ DIAGNOSIS_SCHEMA = "leadline.diagnosis/1"
 
 _ORDER: tuple[Weight, ...] = ("cause", "general", "request", "consequence", "note")
 _STOPPED = "CON005"
+_NAMED = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception): ")
 _FATAL = re.compile(r"\b(?:fatal|panic|abort(?:ed|ing)|terminate called)\b", re.IGNORECASE)
 _MOST_UNKNOWN = 5
 _FRAMES = 2
@@ -145,7 +146,7 @@ def _tell(hit: _Hit, log: Log, facts: LogFacts) -> Finding:
 def _telling(log: Log, hits: tuple[_Hit, ...]) -> tuple[LogLine, ...]:
     """Uncaught exceptions in their order, else lines of level ERROR, that no signature explains."""
     known = {line.number for hit in hits for line in hit.lines}
-    known |= set(_excused(log, hits))
+    known |= set(_excused(log, hits)) | {item.number for item in log.exceptions if item.quiet}
     loud = [item for item in log.exceptions if not item.quiet and item.number not in known]
     if loud:
         return tuple(_distinct(log.lines[item.number - 1] for item in loud))[:_MOST_UNKNOWN]
@@ -165,7 +166,9 @@ def _excused(log: Log, hits: tuple[_Hit, ...]) -> Iterator[int]:
 def _is_error(line: LogLine) -> bool:
     if line.level in ("ERROR", "CRITICAL"):
         return bool(line.text.strip()) and not line.text.startswith((" ", "Traceback"))
-    return not line.level and bool(_FATAL.search(line.text)) and "=" not in line.text[:40]
+    if line.level:
+        return False
+    return bool(_NAMED.match(line.text) or (_FATAL.search(line.text) and "=" not in line.text[:40]))
 
 
 def _distinct(lines: Iterator[LogLine]) -> Iterator[LogLine]:

@@ -90,6 +90,17 @@ class LogFacts:
                 return _read_allocation(match)
         return None
 
+    @property
+    def shows_arguments(self) -> bool:
+        """VLLM lists what was given: what is not in it has its default."""
+        return any("non-default args" in line.text for line in self.log.lines)
+
+    @property
+    def pool_stood(self) -> bool:
+        """The KV cache had been taken: it says its size, or the server served."""
+        served = any("EngineDeadError" in line.text for line in self.log.lines)
+        return served or self.log.ready_line is not None or self.figure("kv_tokens") is not None
+
     def number(self, name: str) -> float | None:
         """A setting as a number, where the log or the caller says it."""
         try:

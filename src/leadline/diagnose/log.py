@@ -23,12 +23,20 @@ _RANK = re.compile(r"^\[(?P<rank>rank\d+|(?:DP\d+ )?(?:PP\d+ )?TP\d+)\]:?\s?")
 _STAMP = re.compile(
     r"^(?:(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL)\s+[\d-]+ [\d:.]+ \[?[\w./<>-]+:\d+\]\s?"
     r"|(?P<level2>DEBUG|INFO|WARNING|ERROR|CRITICAL):\s+"
+    r"|\d{4}-\w{3}-\d\d [\d:.]+\s+\d+:\d+\s+(?P<neuron>DEBUG|INFO|WARN|ERROR)\s+"
+    r"|\d{4}-\d\d-\d\d[ T][\d:.,]+Z?[ -]+(?:[\w.]+ - )?"
+    r"(?P<python>DEBUG|INFO|WARNING|ERROR|CRITICAL)\b[ :-]*"
+    r"|\d{4}/\d\d/\d\d [\d:]+ \[(?P<nginx>debug|info|notice|warn|error|crit|alert|emerg)\] "
     r"|\d+\.\d\d\.\d{3}\.\d{3} (?P<letter>[DIWE]) "
     r"|\[\d{4}-\d\d-\d\d [\d:.]+(?P<rank>(?: \w+\d+)*)\]\s"
     r"(?P<level3>DEBUG|INFO|WARNING|ERROR)?:?\s*"
     r")"
 )
-_LETTERS = {"D": "DEBUG", "I": "INFO", "W": "WARNING", "E": "ERROR"}
+_LEVELS = {
+    "D": "DEBUG", "I": "INFO", "W": "WARNING", "E": "ERROR", "WARN": "WARNING",
+    "debug": "DEBUG", "info": "INFO", "notice": "INFO", "warn": "WARNING", "error": "ERROR",
+    "crit": "CRITICAL", "alert": "CRITICAL", "emerg": "CRITICAL",
+}  # fmt: skip
 _EXCEPTION = re.compile(r"^(?P<type>(?:\w+\.)*[A-Z]\w*)(?::\s?(?P<text>.*))?$")
 _FRAME = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<name>\S+)')
 _QUIET = {"DEBUG", "INFO", "WARNING"}
@@ -71,7 +79,7 @@ class LoggedException:
     text: str
     process: str
     frames: tuple[str, ...]
-    """``file:line function``, outermost first."""
+    """``file:line function``, outermost first, and behind each its own line of source."""
     quiet: bool
     """Reported and dealt with: at a quiet level, ignored, or of one request in the web layer."""
 
@@ -127,16 +135,23 @@ def _read_line(number: int, raw: str) -> LogLine:
     if match := _RANK.match(text):
         process, text = process or match["rank"], text[match.end() :]
     if match := _STAMP.match(text):
-        level = match["level"] or match["level2"] or match["level3"] or ""
-        level = level or _LETTERS.get(match["letter"] or "", "")
+        level = _level(match)
         process = process or (match["rank"] or "").strip()
         text = text[match.end() :]
     return LogLine(number, raw, text, process, level)
 
 
+def _level(match: re.Match[str]) -> str:
+    names = ("level", "level2", "level3", "neuron", "python", "nginx", "letter")
+    said = next((match[name] for name in names if match[name]), "")
+    return _LEVELS.get(said, said)
+
+
 @dataclass
 class _Trace:
     quiet: bool
+    fresh: bool = False
+    """The line of source is still to come."""
     frames: list[str] = field(default_factory=list)
 
 
@@ -159,9 +174,13 @@ def _read_exceptions(lines: Iterable[LogLine]) -> Iterable[LoggedException]:
             trace = traces[process]
             if frame := _FRAME.match(line.text):
                 trace.frames.append(f"{frame['file']}:{frame['line']} {frame['name']}")
+                trace.fresh = True
             elif trace.frames and _EXCEPTION.match(line.text):
                 del traces[process]
                 handled.discard(process)
                 text = shorten(line.text)
                 frames = tuple(trace.frames)
                 yield LoggedException(line.number, text, process, frames, trace.quiet)
+            elif trace.fresh:
+                trace.frames[-1] += f": {line.text.strip()}"
+                trace.fresh = False
