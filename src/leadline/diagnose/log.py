@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 QUOTE_CHARS = 400
+TELLING_CHARS = 2000
+"""What a line has to say it says at its start; dumps of whole configurations go on behind."""
 
 _COLOUR = re.compile(r"\x1b?\[\d+(?:;\d+)*m")
 _CARRIER = re.compile(  # journald, compose's names, docker logs -t, kubectl --timestamps
@@ -87,6 +89,15 @@ class LoggedException:
 @dataclass(frozen=True)
 class Log:
     lines: tuple[LogLine, ...]
+
+    @cached_property
+    def spoken(self) -> dict[str, list[LogLine]]:
+        """What may tell of a failure, by its text: a log repeats itself, and debugs."""
+        found: dict[str, list[LogLine]] = {}
+        for line in self.lines:
+            if line.text and line.level != "DEBUG" and not line.is_raise:
+                found.setdefault(line.text[:TELLING_CHARS], []).append(line)
+        return found
 
     @cached_property
     def exceptions(self) -> tuple[LoggedException, ...]:

@@ -68,10 +68,14 @@ class Signature:
 
     def matches(self, log: Log) -> tuple[LogLine, ...]:
         """The lines that show it; none unless all its conditions hold."""
-        found = tuple(line for line in log.lines if self._is_shown_by(line, log))
+        search = self._compiled.search
+        texts = [text for text in log.spoken if search(text)]
+        found = [
+            line for text in texts for line in log.spoken[text] if self._is_shown_by(line, log)
+        ]
         if len(found) < self.times or not self._holds(log):
             return ()
-        return found
+        return tuple(sorted(found, key=lambda line: line.number))
 
     def apply(self, evidence: Evidence) -> Finding | None:
         """As the rules for requests do it: on the lines that an evidence holds."""
@@ -97,8 +101,6 @@ class Signature:
         )
 
     def _is_shown_by(self, line: LogLine, log: Log) -> bool:
-        if line.level == "DEBUG" or line.is_raise or not self._compiled.search(line.text):
-            return False
         if self.unless and re.search(self.unless, line.raw, re.IGNORECASE):
             return False
         return not self.frames or self._runs_through(line, log)
@@ -110,7 +112,7 @@ class Signature:
 
     def _holds(self, log: Log) -> bool:
         needed = re.compile(self.needs, re.IGNORECASE)
-        return not self.needs or any(needed.search(line.text) for line in log.lines)
+        return not self.needs or any(needed.search(text) for text in log.spoken)
 
     def _quote(self, lines: tuple[LogLine, ...], log: Log) -> list[LogLine]:
         """The first lines that say something new, and what belongs to them."""
