@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 ORACLE := $(VENV)/oracle
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart install test check unit end-to-end test-engines docs examples lock clean
+.PHONY: quickstart install test check unit end-to-end test-engines facts docs examples lock clean
 
 quickstart: $(VENV)/quickstart.stamp
 	@OMP_WAIT_POLICY=passive $(BIN)/leadline quickstart
@@ -18,8 +18,8 @@ install: $(VENV)/quickstart.stamp
 test: $(VENV)/dev.stamp check unit end-to-end
 
 check:
-	$(BIN)/ruff check src tests docs benchmarks
-	$(BIN)/ruff format --check src tests docs benchmarks benchmarks docs
+	$(BIN)/ruff check src tests docs benchmarks facts
+	$(BIN)/ruff format --check src tests docs benchmarks facts
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
@@ -42,6 +42,12 @@ end-to-end:
 # vLLM and other engines that are installed on their own; what is not there is said and skipped.
 test-engines: $(VENV)/dev.stamp
 	$(BIN)/pytest tests/real_engines --durations 10 -rs
+
+# What every release of vLLM and SGLang takes, read anew from their distributions (about 1 GB of
+# downloads the first time).
+facts: $(VENV)/dev.stamp
+	@$(PIP) --editable '.[facts]'
+	$(BIN)/python -m facts
 
 docs: $(VENV)/dev.stamp
 	$(BIN)/python docs/make_reference.py

@@ -14,6 +14,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 KEPT: dict[str, dict[str, tuple[Kind, ...]]] = {
     "scout/scout.yaml": {
         "vllm-2m": ("docker", "compose", "kubernetes", "python", "client", "helm"),
+        "sglang-2m": ("docker", "kubernetes", "client"),
     },
     "llama33-neuron/llama33.yaml": {
         "16k": ("python",),

@@ -11,8 +11,10 @@ from pydantic import BaseModel
 
 from leadline.audit.claims import Claim
 from leadline.audit.rules import titles
+from leadline.catalog.engine_facts import ENGINES, load_facts
 from leadline.cli import cli
 from leadline.diagnose.explain import RULES
+from leadline.lint.check import list_rules
 from leadline.spec import (
     Campaign,
     Deployment,
@@ -42,7 +44,31 @@ def pages() -> dict[str, str]:
         "campaign.md": _campaign(),
         "findings.md": _findings(),
         "objections.md": _objections(),
+        "lint.md": _lint(),
     }
+
+
+def _lint() -> str:
+    parts = [GENERATED, "# What `leadline lint` finds\n", _releases()]
+    for rule in list_rules():
+        why = f"{rule.why}\n\n" if rule.why else ""
+        parts.append(
+            f"## {rule.code} {rule.title}\n\n{rule.severity.capitalize()}. {why}"
+            f"Source: {rule.source}\n"
+        )
+    return "\n".join(parts)
+
+
+def _releases() -> str:
+    rows = []
+    for engine in ENGINES:
+        facts = load_facts(engine)
+        options, newest = len(facts.names("cli", facts.newest)), facts.newest
+        rows.append(
+            f"{engine}: {len(facts.versions)} releases, {facts.versions[0]} to {newest}; "
+            f"{options} options of the server in the newest."
+        )
+    return "\n".join(rows) + "\n"
 
 
 def _commands() -> str:

@@ -21,11 +21,12 @@ from tests.fake_server import (
     token,
     usage,
 )
+from tests.prompts.tokenizers_for_tests import real_text, save
 
 from leadline.campaign.wave import Wave
 from leadline.cli import main
 from leadline.journal import Run
-from leadline.metrics import load_verdict
+from leadline.metrics import trust
 
 PROMPT_TOKENS = 20
 SOUND: Sequence[Step] = (
@@ -34,13 +35,18 @@ SOUND: Sequence[Step] = (
 )  # fmt: skip
 
 
+_LIMITS = (
+    "MOST_CPU_SHARE", "MOST_LAG_S", "MOST_LATE_S", "MOST_TTFT_ERROR_S", "MOST_ITL_ERROR_S",
+)  # fmt: skip
+
+
 @pytest.fixture(autouse=True)
 def _folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LEADLINE_API_KEY", raising=False)
     Path("sea.txt").write_text("deep blue sea\n" * 2000, encoding="utf-8")
-    for limit in ("MOST_CPU_SHARE", "MOST_LAG_S", "MOST_LATE_S"):
-        monkeypatch.setattr(load_verdict, limit, 60)  # the machine of a test may be busy
+    for limit in _LIMITS:
+        monkeypatch.setattr(trust, limit, 60)  # the machine of a test may be busy
 
 
 def server(script: Sequence[Step] = SOUND, refusal: Answer | None = None) -> FakeServer:
@@ -68,7 +74,7 @@ def bench(
     return {**(cell["load"] or {}), **{name: cell[name] for name in _OF_THE_CELL}}
 
 
-_OF_THE_CELL = ("cell", "status", "cause", "reason", "gates", "sweep")
+_OF_THE_CELL = ("cell", "status", "cause", "reason", "gates", "sweep", "cache")
 
 
 def test_a_closed_loop_is_measured_and_its_warm_up_is_left_out(
@@ -110,6 +116,36 @@ def test_an_open_loop_keeps_intended_and_real_times(capsys: pytest.CaptureFixtur
     intended = [(clock.intended_ns - clocks[0].intended_ns) / 1e9 for clock in clocks]
     assert intended == pytest.approx([number / 50 for number in range(10)], abs=1e-6)
     assert all(clock.start_ns >= clock.intended_ns for clock in clocks)
+
+
+@pytest.mark.parametrize("driver", [("--concurrency", "3"), ("--rate", "60")])
+def test_several_client_processes_are_one_load(
+    driver: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake = server()
+    options = (*driver, "--requests", "8", "--warmup", "0", "--processes", "2")
+    found = bench(fake, capsys, *options)
+    assert (found["sent"], found["answered"]) == (8, 8)
+    assert found["load"]["processes"] == 2
+    (path,) = Path("runs/bench").iterdir()
+    records = [record for record in Run(path).records() if record.purpose == "load"]
+    assert sorted(record.trial for record in records) == list(range(1, 9))
+    starts = [record.exchange.clock.start_ns for record in records]
+    assert starts == sorted(starts)
+
+
+def test_an_engine_without_a_route_of_its_own_is_told_before_any_request(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fake = server()
+    found = bench(fake, capsys, "--concurrency", "1", "--api", "native", code=2)
+    assert "vllm has no route of its own" in found["reason"]
+    assert not [body for body in fake.bodies if "max_tokens" in body]
+
+
+def test_native_routes_take_no_chat(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--concurrency", "1", "--api", "native", "--prompt-as", "chat")
+    assert "native routes take no chat" in bench(server(), capsys, *options, code=3)["stderr"]
 
 
 def test_a_trace_gives_times_and_lengths(capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,10 +233,38 @@ def test_a_client_that_is_the_bottleneck_makes_the_result_inconclusive(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(load_verdict, limit, -1)
+    monkeypatch.setattr(trust, limit, -1)
+    monkeypatch.setattr(trust, "DISTORTING_SHARE", 0)
+    monkeypatch.setattr(trust, "MERGING_SHARE", -1)
     found = bench(server(), capsys, "--rate", "50", "--requests", "3", code=1)
     assert found["status"] == "inconclusive"
     assert found["reason"].startswith(f"the client was the bottleneck: {reason}")
+
+
+@pytest.mark.parametrize("driver", [("--concurrency", "2"), ("--rate", "20")])
+def test_the_clients_own_error_is_measured_first_and_shown(
+    driver: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = bench(server(), capsys, *driver, "--requests", "4", "--self-check")
+    check = found["self_check"]
+    assert (check["failures"], check["output_tokens"]) == (0, 4)
+    assert (check["users"], check["rate"]) == ((2, 0) if "2" in driver else (0, 20))
+    with pytest.raises(SystemExit):
+        main(["report", "last"])
+    assert "own error of TTFT" in " ".join(capsys.readouterr().out.split())
+    (path,) = Path("runs/bench").iterdir()
+    assert all("own error of TTFT" in page.read_text() for page in path.glob("load-*"))
+
+
+def test_an_instrument_with_too_large_an_error_makes_the_result_inconclusive(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trust, "MOST_TTFT_ERROR_S", -1)
+    monkeypatch.setattr(trust, "DISTORTING_SHARE", 0)
+    options = ("--concurrency", "1", "--requests", "2", "--self-check")
+    found = bench(server(), capsys, *options, code=1)
+    assert (found["status"], found["cause"]) == ("inconclusive", "client-bound")
+    assert "its own error of TTFT" in found["reason"]
 
 
 def test_report_and_runs_know_a_load(capsys: pytest.CaptureFixture[str]) -> None:
@@ -243,12 +307,12 @@ def test_an_interrupted_load_keeps_what_was_measured(
 _run_all = Wave.run
 
 
-async def _run_two_and_stop(wave: Wave, users: int | None, arrivals_s: Sequence[float]) -> None:
+async def _run_two_and_stop(wave: Wave, users: int | None, *others: Any) -> None:
     if wave.requests[0].purpose == "load_warmup":
-        await _run_all(wave, users, arrivals_s)
+        await _run_all(wave, users, *others)
         return
     wave.requests = wave.requests[:2]
-    await _run_all(wave, users, arrivals_s)
+    await _run_all(wave, users, *others)
     raise asyncio.CancelledError
 
 
@@ -301,6 +365,84 @@ class Echoing(FakeServer):
         tokens = [token("a", n + 1, "length" if n + 1 == count else None) for n in range(count)]
         one = FakeServer((self.seconds, *tokens, usage(prompt, count), DONE), bodies=self.bodies)
         return await one.completions(request)
+
+
+# --- warm caches ----------------------------------------------------------------------------
+
+BLOCK = 16
+
+
+class Caching(Echoing):
+    """Keeps all it has read, in blocks, apart for each salt; or forgets it when told."""
+
+    def __init__(self, forgets: bool = False) -> None:
+        super().__init__()
+        self.routes["/tokenize"] = Answer({"detail": "none"}, 404)
+        self.forgets = forgets
+        self.seen: set[tuple[str, bytes]] = set()
+
+    async def completions(self, request: Any) -> Any:
+        body = json.loads(await request.read())
+        ids, count = body["prompt"], body["max_tokens"]
+        ends = range(BLOCK, len(ids) + 1, BLOCK)
+        blocks = [(body.get("cache_salt", ""), repr(ids[:end]).encode()) for end in ends]
+        most = (len(ids) - 1) // BLOCK  # the last token is always computed
+        cached = next((n for n in range(most) if blocks[n] not in self.seen), most)
+        self.seen.update(blocks)
+        tokens = [token("a", n + 1, "length" if n + 1 == count else None) for n in range(count)]
+        details = {"cached_tokens": 0 if self.forgets else cached * BLOCK}
+        said = usage(len(ids), count, prompt_tokens_details=details)
+        one = FakeServer((0.001, *tokens, said, DONE), bodies=self.bodies)
+        return await one.completions(request)
+
+
+def warm_bench(
+    fake: FakeServer, capsys: pytest.CaptureFixture[str], *options: str, code: int = 0
+) -> dict[str, Any]:
+    tokenizer = save("llama3", Path("tokenizer").absolute()).file
+    Path("sea.txt").write_text(real_text(), encoding="utf-8")  # where no two places are the same
+    argv = ("--tokenizer", str(tokenizer), "--block-tokens", str(BLOCK))
+    return bench(fake, capsys, *argv, "--requests", "6", *options, code=code)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("--shared-prefix", "400"),
+        ("--shared-prefix", "50%", "--groups", "2"),
+        ("--hit-rate", "60%"),
+        ("--turns", "3"),
+    ],
+)
+def test_a_warm_study_states_what_the_cache_should_find_and_found(
+    asked: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake = Caching()
+    found = warm_bench(fake, capsys, "--concurrency", "2", "--input-tokens", "600,900", *asked)
+    cache = found["cache"]
+    assert (found["status"], cache["differing"], cache["witness"]) == ("pass", 0, "each request")
+    assert cache["cached_tokens"] == cache["expected_tokens"] > 0
+    with pytest.raises(SystemExit):
+        main(["report", "last"])
+    assert "by each request: as asked" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_cache_that_is_not_as_warm_as_asked_is_inconclusive(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = ("--concurrency", "2", "--input-tokens", "600", "--shared-prefix", "400")
+    found = warm_bench(Caching(forgets=True), capsys, *asked, code=1)
+    assert (found["status"], found["cause"]) == ("inconclusive", "warm-cache")
+    assert found["cache"]["differing"] == 6
+    assert "0 prompt tokens came from the cache" in found["reason"]
+
+
+def test_text_is_not_shared_without_a_tokenizer_that_is_known_here(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = ("--concurrency", "1", "--shared-prefix", "9", "--block-tokens", "16")
+    found = bench(server(), capsys, *options, code=2)
+    assert "exact only with a tokenizer known here" in found["reason"]
 
 
 # --- sweeps ---------------------------------------------------------------------------------

@@ -26,7 +26,9 @@ def _reference_maker() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["commands.md", "campaign.md", "findings.md", "objections.md"])
+@pytest.mark.parametrize(
+    "name", ["commands.md", "campaign.md", "findings.md", "objections.md", "lint.md"]
+)
 def test_reference_is_what_the_code_says(name: str) -> None:
     written = (ROOT / "docs" / "reference" / name).read_text(encoding="utf-8")
     assert written == _reference_maker().pages()[name], "run `make docs`"

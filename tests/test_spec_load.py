@@ -112,7 +112,7 @@ def test_a_step_of_a_sweep_is_a_load_of_its_own() -> None:
         ("input_tokens: [1, 2]", "workload.input_tokens: only a load has that; add load:"),
         ("shared_prefix: {tokens: 9}", "workload.shared_prefix: only a load has that"),
         ("turns: 2", "workload.turns: only a load has that"),
-        ("load: {users: 1}, shared_prefix: {}", "either as tokens or as share"),
+        ("load: {users: 1}, shared_prefix: {}", "give its length once"),
         ("load: {users: 1}, input_tokens: []", "should have at least 1 item"),
         ("load: {users: 1}, input_tokens: {uniform: [9, 2]}", "write the shorter length first"),
         (

@@ -70,6 +70,33 @@ class Strain(_Line):
     lag_p99_s: float
     """Of the event loop, sampled each 10 ms: how late it came to what was due."""
     lag_max_s: float
+    kernel_stamps: bool = False
+    """What arrived was stamped by the kernel, so that being late blurs no tick."""
+
+
+class SelfCheck(_Line):
+    """The client's own error against a server of known truth: reported minus true, without sign."""
+
+    users: int
+    rate: float
+    """Requests a second of an open loop; 0 for a closed one."""
+    processes: int
+    requests: int
+    output_tokens: int
+    itl_s: float
+    failures: int
+    ttft_error_p50_s: float
+    ttft_error_p99_s: float
+    itl_error_p50_s: float
+    """Of each gap between two tokens."""
+    itl_error_p99_s: float
+    itl_p99_error_s: float
+    """Of the 99th percentile of all gaps."""
+    truth_p99_s: float
+    """The log's own: from the tick before a token is sent to the tick after."""
+    events_per_s: float
+    strain: Strain
+    """Of the most strained process."""
 
 
 class Needle(_Line):
@@ -88,6 +115,8 @@ class Sent(_Line):
     corpus_start: int
     """Character of the corpus at which the prompt's text starts."""
     needles: tuple[Needle, ...] = ()
+    cached_tokens: tuple[int, int] | None = None
+    """(least, most) that a prefix cache should find of it; ``None``: that was not asked for."""
 
 
 class Exchange(_Line):

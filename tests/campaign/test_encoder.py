@@ -9,9 +9,9 @@ import pytest
 from tests.fake_server import Answer, FakeServer, serving
 from tests.prompts.tokenizers_for_tests import save
 
-from leadline.campaign.serving import choose_encoder
+from leadline.campaign.serving import SAMPLE, choose_encoder
 from leadline.engines.engine import load_engine
-from leadline.errors import LoadError
+from leadline.errors import EngineError, LoadError
 from leadline.launch import Endpoint
 from leadline.load.server import Server, open_session
 from leadline.prompts.tokenizer import Encode, LocalTokenizer
@@ -20,11 +20,14 @@ from leadline.spec import Deployment
 BROKEN = {"/tokenize": Answer({"message": "Integer exceeds 64-bit range"}, 500)}
 
 
-def choose(model: Path, target: str, routes: dict[str, Answer]) -> Encode:
+def choose(
+    model: Path, target: str, routes: dict[str, Answer], tokenizer: str | None = None
+) -> Encode:
     async def run() -> Encode:
         async with serving(FakeServer(routes=routes)) as fake, open_session() as session:
+            there = {"kind": "endpoint", "url": fake.url, "tokenizer": tokenizer}
             deployment = Deployment.model_validate(
-                {"engine": "sglang", "model": str(model), "target": target or fake.url}
+                {"engine": "sglang", "model": str(model), "target": target or there}
             )
             server = Server(session, Endpoint(fake.url, "tiny"))
             return await choose_encoder(server, load_engine("sglang"), deployment)
@@ -39,10 +42,17 @@ def test_a_broken_tokenize_is_replaced_by_the_tokenizer_of_the_models_folder(
     assert isinstance(choose(tmp_path, "process", BROKEN), LocalTokenizer)
 
 
-def test_the_servers_own_tokenizer_is_preferred(tmp_path: Path) -> None:
+def test_a_local_tokenizer_is_used_where_it_gives_the_servers_own_ids(tmp_path: Path) -> None:
+    ids = save("llama3", tmp_path).encode(SAMPLE)
+    same, other = ({"/tokenize": Answer({"tokens": found})} for found in (ids, [1, 2]))
+    assert isinstance(choose(tmp_path, "process", same), LocalTokenizer)
+    assert not isinstance(choose(tmp_path, "process", other), LocalTokenizer)
+
+
+def test_a_tokenizer_that_was_given_and_is_not_the_servers_is_an_error(tmp_path: Path) -> None:
     save("llama3", tmp_path)
-    routes = {"/tokenize": Answer({"tokens": [1, 2]})}
-    assert not isinstance(choose(tmp_path, "process", routes), LocalTokenizer)
+    with pytest.raises(EngineError, match="the server counts 2 tokens where the local tokenizer"):
+        choose(tmp_path, "", {"/tokenize": Answer({"tokens": [1, 2]})}, tokenizer=str(tmp_path))
 
 
 def test_of_a_model_without_a_folder_or_a_server_of_others_it_is_an_error(tmp_path: Path) -> None:

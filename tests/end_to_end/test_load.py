@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.end_to_end.conftest import Finish, Outcome, Start
+from tests.end_to_end.conftest import LEADLINE, Finish, Outcome, Start
 
 from leadline.journal import Run
 
@@ -48,6 +49,51 @@ def test_a_load_of_mixed_lengths_is_answered_whole_and_its_prompts_share_no_text
         assert usage["completion_tokens"] == record.sent.output_tokens
     starts = sorted(record.sent.corpus_start for record in records)
     assert all(later - earlier > 5 * 200 for earlier, later in pairwise(starts))
+
+
+@pytest.fixture(scope="module")
+def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tokenizer and chat template of SmolLM2, as files."""
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    subprocess.run([*LEADLINE, "models", "make-tiny", str(folder)], check=True)
+    return folder
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("asked", [("--shared-prefix", "150"), ("--turns", "3")])
+def test_a_real_cache_finds_exactly_what_it_should(
+    asked: tuple[str, str], start: Start, finish: Finish, server_url: str, tokenizer_folder: Path
+) -> None:
+    outcome = finish(
+        start(
+            *("bench", "--url", server_url, "--model", "smollm2", "--concurrency", "1"),
+            *("--tokenizer", tokenizer_folder, "--input-tokens", "240", "--output-tokens", "2"),
+            *("--requests", "3", "--warmup", "1", *asked),
+        )
+    )
+    require_answered(outcome, 3)
+    (cell,) = outcome.report["cells"]
+    assert (cell["cache"]["differing"], cell["cache"]["witness"]) == (0, "each request")
+    assert cell["cache"]["cached_tokens"] >= cell["cache"]["expected_tokens"] > 0
+
+
+@pytest.mark.engine
+def test_a_chat_is_exact_by_the_template_that_is_rendered_here(
+    start: Start, finish: Finish, server_url: str, tokenizer_folder: Path
+) -> None:
+    outcome = finish(
+        start(
+            *("prove", "--url", server_url, "--model", "smollm2", "--prompt-as", "chat"),
+            *("--tokenizer", tokenizer_folder, "--input-tokens", "200", "--output-tokens", "24"),
+            *("--no-limit-probes",),
+        )
+    )
+    assert outcome.code == 0, outcome.stderr
+    assert outcome.report["warnings"] == []
+    for record in Run(outcome.run).records():
+        assert (record.exchange.usage or {})["prompt_tokens"] == record.sent.input_tokens
+    (cell,) = outcome.report["cells"]
+    assert cell["server"]["samples"] >= 2
 
 
 @pytest.mark.engine

@@ -91,6 +91,32 @@ def test_several_processes_keep_one_time_table() -> None:
     assert all(shot.stream.start_ns >= shot.intended_ns for shot in shots)
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("users", [0, 2])
+def test_turns_of_a_conversation_wait_for_the_answer_before_in_order(
+    processes: int, users: int
+) -> None:
+    async def run() -> list[Shot]:
+        with Spool() as spool:
+            async with serving(FakeServer(SHORT)) as server:
+                origin, jobs = await resolve(server.url), await make_jobs(server.url, 9)
+                jobs = [job._replace(more=job.number % 3 < 2) for job in jobs]
+                if users:
+                    await load_closed(origin, jobs, users, PATIENT, spool, processes)
+                else:
+                    times = [0.0, 0.01, 0.02]
+                    await load_open(origin, jobs, times, PATIENT, spool, processes)
+            return sorted(spool, key=lambda shot: shot.job.number)
+
+    shots = uvloop.run(run())
+    assert [shot.job.number for shot in shots] == list(range(9))
+    for first, second, third in zip(shots[::3], shots[1::3], shots[2::3], strict=True):
+        assert first.stream.end_ns <= second.stream.start_ns
+        assert second.stream.end_ns <= third.stream.start_ns
+    # Conversations themselves do not wait for each other.
+    assert shots[3].stream.start_ns < shots[2].stream.start_ns
+
+
 def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
@@ -243,11 +269,11 @@ def test_a_full_disk_is_told_and_does_not_end_the_load() -> None:
 
 
 def test_jobs_come_back_from_their_file_as_they_were() -> None:
-    jobs = [Job(7, b"head", b"body" * 1000), Job(3, b"", b""), Job(5, b"x", b"y")]
+    jobs = [Job(7, b"head", b"body" * 1000), Job(3, b"", b"", more=True), Job(5, b"x", b"y")]
     with write_jobs(jobs) as file:
         read = JobFile(file.fileno())
         found = [read[place] for place in range(len(read))]
-    assert [(job.number, bytes(job.head), bytes(job.body)) for job in found] == jobs
+    assert [(*job[:1], bytes(job.head), bytes(job.body), job.more) for job in found] == jobs
 
 
 # --- the limits -----------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import uvloop
 from tests.fake_server import DONE, Answer, FakeServer, Step, serving, sse
 
 from leadline.engines.engine import load_engine
-from leadline.errors import LoadError
+from leadline.errors import SpecError
 from leadline.launch import Endpoint
 from leadline.load.client import (
     Patience,
@@ -78,10 +78,10 @@ def test_llamacpp_is_asked_in_its_own_words() -> None:
 
 
 def test_without_a_native_route_openais_is_the_cure() -> None:
-    with pytest.raises(LoadError, match="vllm has no route of its own") as caught:
+    with pytest.raises(SpecError, match="vllm has no route of its own") as caught:
         body_for("vllm")
     assert caught.value.cure == "use `openai`"
-    with pytest.raises(LoadError, match="/generate takes no prompt as chat"):
+    with pytest.raises(SpecError, match="/generate takes no prompt as chat"):
         body_for("sglang", "chat")
     assert route_for(load_engine("vllm"), "chat") == "/v1/chat/completions"
 

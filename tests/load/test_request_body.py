@@ -18,7 +18,7 @@ PROMPT = Prompt(ids=[1, 2, 3], corpus_start=0, needles=(), text="one two three")
 
 
 def _body(engine: str, form: PromptForm = "ids", *, cold: bool = True) -> dict[str, object]:
-    salt = "7-server/input_tokens=100@x-1"
+    salt = "7-server/input_tokens=100@x-1" if cold else None
     body = request_body(ENDPOINT, load_engine(engine), PROMPT, 8, form=form, cold=cold, salt=salt)
     return dict(json.loads(body))
 

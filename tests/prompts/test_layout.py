@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -7,17 +9,19 @@ from leadline.prompts.layout import lay_out
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(0, 500), st.text())
-def test_no_two_pieces_overlap_and_none_leaves_the_room(
+def test_no_two_regions_overlap_and_all_of_the_room_is_used(
     sizes: list[int], spare: int, seed: str
 ) -> None:
     room = sum(sizes) + spare
-    starts = lay_out(sizes, room, seed)
-    assert starts is not None
-    pieces = sorted(zip(starts, sizes, strict=True))
-    ends = [start + size for start, size in pieces]
-    assert pieces[0][0] >= 0
-    assert all(end <= start for end, (start, _) in zip(ends, pieces[1:], strict=False))
-    assert ends[-1] <= room
+    regions = lay_out(sizes, room, seed)
+    assert regions is not None
+    assert all(
+        size <= high - low <= size + spare // len(sizes) + 1
+        for size, (low, high) in zip(sizes, regions, strict=True)
+    )
+    ordered = sorted(regions)
+    assert (ordered[0][0], ordered[-1][1]) == (0, room)
+    assert all(one[1] == other[0] for one, other in pairwise(ordered))
 
 
 def test_too_little_room_is_said() -> None:
@@ -25,7 +29,7 @@ def test_too_little_room_is_said() -> None:
 
 
 def test_the_order_is_not_that_of_sending() -> None:
-    starts = lay_out([1] * 50, 1000, "s")
-    assert starts is not None
-    assert starts != sorted(starts)
-    assert starts != lay_out([1] * 50, 1000, "t")
+    regions = lay_out([1] * 50, 1000, "s")
+    assert regions is not None
+    assert regions != sorted(regions)
+    assert regions != lay_out([1] * 50, 1000, "t")

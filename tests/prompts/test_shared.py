@@ -13,6 +13,7 @@ from leadline.prompts import shared as module
 from leadline.prompts.disjoint import draw_disjoint
 from leadline.prompts.shared import (
     SharedPrefix,
+    bound_hits,
     draw_shared,
     expect_hits,
     plan_hits,
@@ -47,6 +48,27 @@ def test_hits_are_whole_blocks_of_the_longest_prefix_seen_but_never_the_last_tok
     assert list(found.cached_tokens) == count_naively(prompts, block)
     total = Fraction(sum(found.cached_tokens), sum(map(len, prompts)))
     assert found.rate == total
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=12), min_size=2, max_size=8),
+    st.integers(1, 4),
+    st.integers(0, 2),
+)
+def test_the_order_of_sending_moves_hits_only_between_their_bounds(
+    prompts: list[list[int]], block: int, added: int
+) -> None:
+    first, *others = [np.array(prompt, np.uint32) for prompt in prompts]
+    bounds = bound_hits(others, [first] * len(others), block, added)
+    front = [9] * added
+    whole = [[*front, *prompt] for prompt in prompts]
+    for order in (range(1, len(whole)), range(len(whole) - 1, 0, -1)):
+        found = count_naively([whole[0], *(whole[n] for n in order)], block)[1:]
+        for number, cached in zip(order, found, strict=True):
+            least, most = bounds[number - 1]
+            assert least <= cached <= most
+    for prompt, (least, _) in zip(whole[1:], bounds, strict=True):
+        assert least == count_naively([whole[0], prompt], block)[1]
 
 
 @pytest.mark.parametrize(("tokens", "share"), [(600, None), (None, Fraction(1, 3)), (None, 0.0)])

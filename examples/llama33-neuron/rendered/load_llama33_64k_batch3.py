@@ -10,6 +10,8 @@
 # plan warns: 8 KV heads on 64 cores: every token is stored 8 times
 # plan warns: memory of the compiled graphs is fitted (calibrated: fitted on the four runs with prefix caching of the Llama-3.3-70B kit (trn2.48xlarge, TP 64) that reached loading: memory left after weights and KV cache, divided by the graphs; code, constants, DMA rings, scratchpad and collectives together; not sure: low confidence: both ends hang on one run each (16K with 4096 blocks failed, 16K with 1024 x 64 loaded); other records: 87 MiB a graph in a native-plugin fork, about 1.9 GiB for all of an 8B model on inf2)
 #
+# Runs in /opt/aws_neuronx_venv_pytorch_inference_vllm_0_13 of the Neuron image.
+#
 # Loads the model without a server, then generates once for each length of the ladder. Each row is
 # one JSON line on stdout: status, exact token counts, seconds by this script's own clock.
 """Load meta-llama/Llama-3.3-70B-Instruct offline and climb a ladder of prompt lengths."""
@@ -24,6 +26,7 @@ import time
 os.environ.setdefault('VLLM_NO_USAGE_STATS', '1')
 os.environ.setdefault('DO_NOT_TRACK', '1')
 os.environ.setdefault('VLLM_HOST_IP', '127.0.0.1')
+os.environ.setdefault('NO_COLOR', '1')
 os.environ.setdefault('VLLM_ENABLE_V1_MULTIPROCESSING', '0')
 
 MODEL = 'meta-llama/Llama-3.3-70B-Instruct'

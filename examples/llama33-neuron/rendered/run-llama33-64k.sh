@@ -50,7 +50,7 @@ docker run \
   --shm-size 17179869184 \
   --ulimit memlock=-1 \
   --ulimit stack=67108864 \
-  --stop-timeout 35 \
+  --stop-timeout 75 \
   --log-opt max-size=100m --log-opt max-file=5 \
   --volume leadline-weights:/root/.cache/huggingface \
   --volume llama33-64k-compiled:/root/.cache/neuron \

@@ -17,6 +17,7 @@ set -euo pipefail
 export VLLM_NO_USAGE_STATS=1
 export DO_NOT_TRACK=1
 export VLLM_HOST_IP=127.0.0.1
+export NO_COLOR=1
 
 exec vllm \
   serve meta-llama/Llama-3.3-70B-Instruct \

@@ -5,7 +5,7 @@
 # plan: fits(7); longest prompt 2,096,952 tokens with 200 of output
 # 25.3 GiB of weights and 97 GiB of KV cache on each of 8 devices: 4,236,496 tokens, 7.90x
 # a cold prompt of 2,096,952 tokens is predicted to take 2 min 51 s (2 min 34 s to 3 min 13 s)
-# plan warns: not looked at by the plan: enable_prefix_caching
+# plan warns: not looked at by the plan: enable_prefix_caching, enable_prompt_tokens_details
 # plan warns: the RoPE cache of 2.5 GiB covers 10,485,760 positions; an override of max_position_embeddings to max_model_len saves 2 GiB
 #
 # Asks the server once, streaming, and says what it counted. Needs nothing but Python.

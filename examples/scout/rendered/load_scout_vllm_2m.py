@@ -5,8 +5,10 @@
 # plan: fits(7); longest prompt 2,096,952 tokens with 200 of output
 # 25.3 GiB of weights and 97 GiB of KV cache on each of 8 devices: 4,236,496 tokens, 7.90x
 # a cold prompt of 2,096,952 tokens is predicted to take 2 min 51 s (2 min 34 s to 3 min 13 s)
-# plan warns: not looked at by the plan: enable_prefix_caching
+# plan warns: not looked at by the plan: enable_prefix_caching, enable_prompt_tokens_details
 # plan warns: the RoPE cache of 2.5 GiB covers 10,485,760 positions; an override of max_position_embeddings to max_model_len saves 2 GiB
+#
+# Runs where `pip install vllm==0.12.0` was run.
 #
 # Loads the model without a server, then generates once for each length of the ladder. Each row is
 # one JSON line on stdout: status, exact token counts, seconds by this script's own clock.
@@ -22,6 +24,7 @@ import time
 os.environ.setdefault('VLLM_NO_USAGE_STATS', '1')
 os.environ.setdefault('DO_NOT_TRACK', '1')
 os.environ.setdefault('VLLM_HOST_IP', '127.0.0.1')
+os.environ.setdefault('NO_COLOR', '1')
 os.environ.setdefault('VLLM_ALLOW_CHUNKED_LOCAL_ATTN_WITH_HYBRID_KV_CACHE', '1')
 os.environ.setdefault('VLLM_ENABLE_V1_MULTIPROCESSING', '0')
 

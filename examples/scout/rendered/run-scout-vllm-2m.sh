@@ -5,7 +5,7 @@
 # plan: fits(7); longest prompt 2,096,952 tokens with 200 of output
 # 25.3 GiB of weights and 97 GiB of KV cache on each of 8 devices: 4,236,496 tokens, 7.90x
 # a cold prompt of 2,096,952 tokens is predicted to take 2 min 51 s (2 min 34 s to 3 min 13 s)
-# plan warns: not looked at by the plan: enable_prefix_caching
+# plan warns: not looked at by the plan: enable_prefix_caching, enable_prompt_tokens_details
 # plan warns: the RoPE cache of 2.5 GiB covers 10,485,760 positions; an override of max_position_embeddings to max_model_len saves 2 GiB
 #
 # Usage: ./run-scout-vllm-2m.sh            start it; it is reachable on http://127.0.0.1:8000
@@ -54,10 +54,11 @@ docker run \
   --max-model-len 2097152 \
   --gpu-memory-utilization 0.9 \
   --max-num-seqs 8 \
-  --no-enable-prefix-caching
+  --no-enable-prefix-caching \
+  --enable-prompt-tokens-details
 
-echo "starting; predicted 51.1 s to 8 min 41 s, given up after 1050 s" >&2
-for ((waited = 0; waited < 1050; waited += 5)); do
+echo "starting; predicted 51.1 s to 8 min 41 s, given up after 1200 s" >&2
+for ((waited = 0; waited < 1200; waited += 5)); do
   if curl --fail --silent --output /dev/null http://127.0.0.1:8000/health; then
     echo "ready after about $waited s: http://127.0.0.1:8000" >&2
     exit 0
@@ -69,5 +70,5 @@ for ((waited = 0; waited < 1050; waited += 5)); do
   fi
   sleep 5
 done
-echo "not ready after 1050 s" >&2
+echo "not ready after 1200 s" >&2
 exit 2

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from leadline.campaign.failures import CapacityError, WarmupError, explain_start, gather_evidence
 from leadline.campaign.loads import LoadRun
-from leadline.campaign.prompting import PromptBuilder
+from leadline.campaign.prompting import PromptBuilder, Way
 from leadline.campaign.request import Request, Sender, summarise
 from leadline.campaign.serving import Served, serving
 from leadline.campaign.trials import TrialsRun
@@ -18,7 +18,7 @@ from leadline.diagnose.explain import explain
 from leadline.errors import JournalError, LeadlineError, SpecError
 from leadline.plan.local_memory import LocalPlan
 from leadline.records import Purpose
-from leadline.spec import Cell, PromptForm
+from leadline.spec import Cell
 
 _WARMUP_TOKENS = 256
 _WARMUP_OUTPUT = 8
@@ -142,14 +142,17 @@ class DeploymentRun:
         self.work.watcher.phase(self.key, "generating a first token")
         room = sender.served.max_input_tokens(_WARMUP_OUTPUT) or _WARMUP_TOKENS
         tokens = min(_WARMUP_TOKENS, max(1, room // 2))
-        for form in dict.fromkeys(cell.workload.prompt_as for cell in self.cells):
-            request = await self._request(sender, "warmup", form, tokens, _WARMUP_OUTPUT)
-            record = await sender.send(request)
-            if failure := record.exchange.failure:
-                evidence = await gather_evidence(sender.served, failure, tokens, _WARMUP_OUTPUT)
-                raise WarmupError(explain(evidence))
-            if form != "ids":
-                sender.prompts.learn_overhead(record, form)
+        for way in dict.fromkeys(Way(c.workload.prompt_as, c.workload.api) for c in self.cells):
+            while not await self._send_first(sender, way, tokens):
+                pass  # once more, without what has proved to be wrong
+
+    async def _send_first(self, sender: Sender, way: Way, tokens: int) -> bool:
+        request = await self._request(sender, "warmup", way, tokens, _WARMUP_OUTPUT)
+        record = await sender.send(request)
+        if failure := record.exchange.failure:
+            evidence = await gather_evidence(sender.served, failure, tokens, _WARMUP_OUTPUT)
+            raise WarmupError(explain(evidence))
+        return sender.prompts.learn(way, request.prompt, record)
 
     async def _probe_limits(self, sender: Sender) -> None:
         """One prompt of exactly the longest length, unless a cell is that, and one too long."""
@@ -172,8 +175,9 @@ class DeploymentRun:
     async def _probe(
         self, sender: Sender, purpose: Purpose, tokens: int, output_tokens: int
     ) -> None:
-        form = self.work.campaign.workload.prompt_as
-        request = await self._request(sender, purpose, form, tokens, output_tokens)
+        workload = self.work.campaign.workload
+        way = Way(workload.prompt_as, workload.api)
+        request = await self._request(sender, purpose, way, tokens, output_tokens)
         label = f"{self.key}: {'at the limit' if purpose == 'edge' else 'over the limit'}"
         prediction = self.work.model(self.key).predict(tokens) if purpose == "edge" else None
         self.work.watcher.trial_started(label, 1, 1, tokens, prediction)
@@ -181,11 +185,11 @@ class DeploymentRun:
         self.work.watcher.trial_ended(label, 1, summarise(record.exchange), None)
 
     async def _request(
-        self, sender: Sender, purpose: Purpose, form: PromptForm, tokens: int, output_tokens: int
+        self, sender: Sender, purpose: Purpose, way: Way, tokens: int, output_tokens: int
     ) -> Request:
         corpus = self.work.corpora[self.work.campaign.workload.corpus]
         seed = f"{self.work.seed}/{purpose}/{self.attempt}"
-        prompt = await sender.prompts.build(form, corpus, tokens, seed, needles=0)
+        prompt = await sender.prompts.build(way, corpus, tokens, seed, needles=0)
         return Request(
             purpose=purpose,
             cell=self.limits_key,
@@ -193,7 +197,7 @@ class DeploymentRun:
             prompt=prompt,
             corpus=corpus,
             output_tokens=output_tokens,
-            form=form,
+            way=way,
         )
 
     def _skip_limits(self, reason: str) -> None:

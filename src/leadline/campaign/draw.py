@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
-from math import exp, log
 from pathlib import Path
-from statistics import NormalDist
 from typing import NamedTuple
 
-from leadline.errors import SpecError
 from leadline.load import arrivals
+from leadline.prompts.lengths import (
+    Lengths,
+    ListedLengths,
+    LognormalLengths,
+    UniformLengths,
+    draw_lengths,
+)
 from leadline.spec import Cell, Distribution, Load, Lognormal, Uniform, Workload
 
 
@@ -21,20 +24,17 @@ class Asked(NamedTuple):
     output_tokens: int
     at_s: float
     """After the load's start; nothing for users, who send when they have their answer."""
+    conversation: int = 0
+    """Requests of one follow each other."""
+    more: bool = False
+    """Another turn of the same conversation follows."""
 
 
 def require_load(cell: Cell) -> None:
     """``SpecError`` for a load that cannot be run, before anything is started."""
-    load, workload = cell.workload.load, cell.workload
+    load = cell.workload.load
     if load and load.trace:
         arrivals.read_trace(Path(load.trace))
-    for name, asked in (("shared_prefix", workload.shared_prefix), ("turns", workload.turns > 1)):
-        if asked:
-            raise SpecError(
-                f"Leadline cannot send {name} yet, only read it",
-                where=f"cell {cell.key}: workload.{name}",
-                cure="leave it out",
-            )
 
 
 def draw_requests(workload: Workload, load: Load, longest: int, seed: str) -> list[Asked]:
@@ -42,23 +42,35 @@ def draw_requests(workload: Workload, load: Load, longest: int, seed: str) -> li
     if load.trace:
         lines = arrivals.read_trace(Path(load.trace))[: load.requests]
         return [Asked(line.input_tokens, line.output_tokens, line.at_s) for line in lines]
-    count = load.count
+    count = -(-load.count // workload.turns)
     asked = longest if workload.input_tokens == "max" else workload.input_tokens
-    inputs = draw_lengths(asked, count, f"{seed}/input")
-    outputs = draw_lengths(workload.output_tokens, count, f"{seed}/output")
+    inputs = draw_lengths(_lengths(asked), count, f"{seed}/input")
+    outputs = draw_lengths(_lengths(workload.output_tokens), load.count, f"{seed}/output")
     times = draw_times(load, count, seed) or [0.0] * count
-    return [Asked(*facts) for facts in zip(inputs, outputs, times, strict=True)]
+    turns = _take_turns(inputs, times, workload.turns)
+    found = [
+        Asked(tokens, output, at_s, conversation, more)
+        for output, (tokens, at_s, conversation, more) in zip(outputs, turns, strict=False)
+    ]
+    return [*found[:-1], found[-1]._replace(more=False)]
 
 
-def draw_lengths(length: int | Distribution, count: int, seed: str) -> list[int]:
-    """A list is taken in turn; the others follow from ``seed``."""
-    if isinstance(length, int):
-        return [length] * count
-    if isinstance(length, tuple):
-        return [length[number % len(length)] for number in range(count)]
-    rng = random.Random(seed)  # noqa: S311  (reproducible, not secret)
-    drawn = _uniform(length, rng) if isinstance(length, Uniform) else _lognormal(length, rng)
-    return [next(drawn) for _ in range(count)]
+def _take_turns(
+    inputs: list[int], times: list[float], turns: int
+) -> Iterator[tuple[int, float, int, bool]]:
+    """Each turn of each conversation adds an equal part of its whole length."""
+    for number, (tokens, at_s) in enumerate(zip(inputs, times, strict=True)):
+        for turn in range(1, turns + 1):
+            yield tokens * turn // turns, at_s, number, turn < turns
+
+
+def _lengths(length: int | Distribution) -> Lengths:
+    if isinstance(length, Uniform):
+        return UniformLengths(*length.uniform)
+    if isinstance(length, Lognormal):
+        shape = length.lognormal
+        return LognormalLengths(shape.median, shape.sigma, shape.low, shape.high)
+    return ListedLengths(length if isinstance(length, tuple) else (length,))
 
 
 def draw_times(load: Load, count: int, seed: str) -> list[float]:
@@ -73,19 +85,3 @@ def draw_times(load: Load, count: int, seed: str) -> list[float]:
     if load.arrivals == "ramp":
         return arrivals.ramp(rate, load.last_rate or rate, count)
     return arrivals.poisson(rate, count, f"{seed}/arrivals")
-
-
-def _uniform(length: Uniform, rng: random.Random) -> Iterator[int]:
-    while True:
-        yield rng.randint(*length.uniform)
-
-
-def _lognormal(length: Lognormal, rng: random.Random) -> Iterator[int]:
-    """The tail is cut, not heaped up at its end: drawn from what lies between the limits."""
-    shape = length.lognormal
-    normal = NormalDist(log(shape.median), shape.sigma)
-    low, high = normal.cdf(log(shape.low)), normal.cdf(log(shape.high))
-    while True:
-        share = rng.uniform(low, high)
-        drawn = exp(normal.inv_cdf(share)) if 0 < share < 1 else shape.median
-        yield min(max(round(drawn), shape.low), shape.high)

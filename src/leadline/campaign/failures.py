@@ -6,7 +6,7 @@ from leadline.campaign.serving import Served
 from leadline.deploy.target import StartError
 from leadline.diagnose.explain import explain
 from leadline.diagnose.rule import Evidence
-from leadline.errors import AccessError, LeadlineError
+from leadline.errors import AccessError, LeadlineError, SpecError
 from leadline.records import Failure, Finding
 
 _EXIT_WAIT_S = 2.0
@@ -52,6 +52,8 @@ def explain_start(error: LeadlineError) -> Finding:
         return explain(
             Evidence(start_cause=error.cause, exit_status=error.exit_status, log=error.log_tail)
         )
+    if isinstance(error, SpecError):
+        return describe_error(error, "START009", "bad_option")
     cause = "access" if isinstance(error, AccessError) else "unreachable"
     return describe_error(error, "START009", cause)
 

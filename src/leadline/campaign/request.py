@@ -7,18 +7,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from leadline.campaign.prompting import PromptBuilder
+from leadline.campaign.prompting import PromptBuilder, Way
 from leadline.campaign.serving import Served
 from leadline.campaign.work import Work
 from leadline.errors import LeadlineError
 from leadline.journal import utc_now
-from leadline.load.client import ROUTES, Patience, request_body, stream_completion
+from leadline.load.client import Patience, request_body, route_for, stream_completion
 from leadline.metrics.measures import measure
 from leadline.metrics.scrape import growth
 from leadline.prompts.corpus import Corpus
 from leadline.prompts.haystack import Prompt
 from leadline.records import Exchange, Purpose, Record, Sent
-from leadline.spec import PromptForm
 from leadline.units import show_rate, show_seconds, show_tokens
 
 _UNKNOWN_PATIENCE_S = 600.0
@@ -36,12 +35,18 @@ class Request:
     prompt: Prompt
     corpus: Corpus
     output_tokens: int
-    form: PromptForm
+    way: Way
     cold: bool = True
+    shares: str = ""
+    """Requests of one such name may have a cached prefix in common, and with no others."""
+    cached_tokens: tuple[int, int] | None = None
+    """See ``Sent``."""
     full_length: bool = False
     """The model never ends early, so that every request of a load costs what was asked for."""
     step: int = 0
     """Of a load."""
+    more: bool = False
+    """The same user sends the next one of the load too, when this has ended."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +64,16 @@ class Sender:
         if request.cold:
             await self._flush()
         before = await self.counters()
-        patience = self.patience(len(request.prompt.ids))
+        patience = self.patience(request.prompt.tokens)
         async with self._watching(patience):
             exchange = await stream_completion(
                 self.served.server.endpoint,
                 self.served.engine,
-                ROUTES[request.form],
+                route_for(self.served.engine, *request.way),
                 self.body(request),
                 patience,
                 self.work.watcher.chunk,
+                api=request.way.api,
             )
         after = await self.counters() if exchange.failure is None else None
         seen_twice = before is not None and after is not None
@@ -82,27 +88,29 @@ class Sender:
 
     def body(self, request: Request) -> bytes:
         place = f"{request.cell}-{request.step or ''}-{request.purpose}-{request.trial}"
+        scope = request.shares or (place if request.cold else "")
         return request_body(
             self.served.server.endpoint,
             self.served.engine,
             request.prompt,
             request.output_tokens,
-            form=request.form,
+            form=request.way.form,
             cold=request.cold,
-            salt=f"{self.work.seed}-{place}-{self.attempt}",
+            salt=f"{self.work.seed}-{scope}-{self.attempt}" if scope else None,
             full_length=request.full_length,
+            api=request.way.api,
         )
 
     def record(self, request: Request, exchange: Exchange, counters: dict[str, float]) -> Record:
         sent = Sent(
-            input_tokens=len(request.prompt.ids)
-            + self.prompts.overhead_tokens.get(request.form, 0),
-            prompt_as=request.form,
+            input_tokens=request.prompt.tokens,
+            prompt_as=request.way.form,
             output_tokens=request.output_tokens,
             ids_sha256=request.prompt.ids_sha256,
             corpus_sha256=request.corpus.sha256,
             corpus_start=request.prompt.corpus_start,
             needles=request.prompt.needles,
+            cached_tokens=request.cached_tokens,
         )
         return Record(
             cell=request.cell,

@@ -15,14 +15,18 @@ from leadline.deploy.process import free_port
 from leadline.deploy.target import OnPhase, Target, deployed
 from leadline.engines.engine import Engine, LaunchRequest, load_engine
 from leadline.engines.installed import find_program
-from leadline.errors import LoadError, SpecError
+from leadline.errors import EngineError, LoadError, SpecError
 from leadline.journal import Redactor
 from leadline.launch import Launch
 from leadline.load.server import Server
+from leadline.prompts.chat import verify_against
 from leadline.prompts.tokenizer import Encode, load_tokenizer
 from leadline.records import EngineWords
 from leadline.spec import Deployment, EndpointTarget, ProcessTarget
 from leadline.units import parse_tokens
+
+# Words, numbers, line ends and indentation: where tokenizers differ.
+SAMPLE = "The quick brown fox's 12,345 jumps over\n\n    the lazy dog: 3.14 times!\n"
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,12 @@ class Served:
     words: EngineWords = field(default_factory=EngineWords)
     waiting: list[dict[str, float]] = field(default_factory=list)
     """Gauges seen while the last request had waited for most of its time limit."""
+
+    @property
+    def block_tokens(self) -> int | None:
+        """Tokens of one block of its prefix cache, if it tells."""
+        said = self.words.settings.get(self.engine.block_setting or "", "")
+        return int(said) if said.isdigit() else self.engine.block_tokens
 
     def max_input_tokens(self, output_tokens: int) -> int | None:
         if self.window_tokens is None:
@@ -120,14 +130,10 @@ async def _know(
     server: Server, engine: Engine, deployment: Deployment, target: Target | None
 ) -> Served:
     await server.require_model()
-    spec_target = deployment.target
-    tokenizer = spec_target.tokenizer if isinstance(spec_target, EndpointTarget) else None
     return Served(
         server=server,
         engine=engine,
-        encode=load_tokenizer(tokenizer)
-        if tokenizer
-        else await choose_encoder(server, engine, deployment),
+        encode=await choose_encoder(server, engine, deployment),
         window_tokens=await server.window(engine) or _window_setting(deployment, engine),
         target=target,
         pool_tokens=await server.pool(engine),
@@ -135,16 +141,26 @@ async def _know(
 
 
 async def choose_encoder(server: Server, engine: Engine, deployment: Deployment) -> Encode:
-    """The server's own tokenizer; where it fails to answer, that of the folder it was started with.
+    """A local tokenizer that is known and gives the server's own ids, else the server's own.
 
-    SGLang 0.5.6 answers 500 if tokenizer_config.json sets no model_max_length: its 1e30 is no JSON.
+    ``EngineError`` if the one that was given by name does not. A server that does not answer is
+    not asked: SGLang 0.5.6 says 500 if tokenizer_config.json sets no model_max_length.
     """
-    try:
+    given = deployment.target.tokenizer if isinstance(deployment.target, EndpointTarget) else None
+    folder = given or _tokenizer_folder(deployment)
+    if folder is None:
         return await server.encoder(engine)
+    local = load_tokenizer(folder)
+    try:
+        theirs = await server.encoder(engine)
+        verify_against(local.encode(SAMPLE), await theirs(SAMPLE))
     except LoadError:
-        if folder := _tokenizer_folder(deployment):
-            return load_tokenizer(folder)
-        raise
+        return local
+    except EngineError:
+        if given:
+            raise
+        return theirs
+    return local
 
 
 def _tokenizer_folder(deployment: Deployment) -> str | None:

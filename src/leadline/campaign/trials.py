@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from leadline.campaign.cell import CellRun
+from leadline.campaign.prompting import Way
 from leadline.campaign.request import Request, summarise
+from leadline.campaign.sampled import sampled
 from leadline.diagnose.explain import explain
 from leadline.diagnose.rule import Evidence
 from leadline.records import Record
@@ -13,6 +15,10 @@ from leadline.spec import Cell
 class TrialsRun(CellRun):
     async def measure(self, tokens: int) -> bool:
         self._predict(tokens)
+        with sampled(self.sender.served, self.sender.deployment, self.work.journal.path):
+            return await self._run_trials(tokens)
+
+    async def _run_trials(self, tokens: int) -> bool:
         for trial in self.work.owed_trials(self.cell):
             record = await self._run_trial(trial, tokens)
             if failure := record.exchange.failure:
@@ -36,9 +42,8 @@ class TrialsRun(CellRun):
         corpus = work.corpora[workload.corpus]
         # Not of the deployment: engines that are compared get the same prompts.
         seed = f"{work.seed}/{tokens}/{workload.longest_output}/{trial}"
-        prompt = await self.sender.prompts.build(
-            workload.prompt_as, corpus, tokens, seed, workload.needles
-        )
+        way = Way(workload.prompt_as, workload.api)
+        prompt = await self.sender.prompts.build(way, corpus, tokens, seed, workload.needles)
         record = await self.sender.send(
             Request(
                 purpose="trial",
@@ -47,7 +52,7 @@ class TrialsRun(CellRun):
                 prompt=prompt,
                 corpus=corpus,
                 output_tokens=workload.longest_output,
-                form=workload.prompt_as,
+                way=way,
                 cold=workload.cold,
             )
         )

@@ -1,17 +1,20 @@
-"""Requests that go out together: all made ready first, all read only when the last has ended."""
+"""Requests that go out together: all made ready first, read one by one when the last has ended."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 from leadline.campaign.request import Request, Sender
 from leadline.load.answer import read_exchange
-from leadline.load.client import ROUTES, Patience
+from leadline.load.client import Patience, route_for
+from leadline.load.fanout import load_closed, load_open, worst
 from leadline.load.origin import Origin, request_head
-from leadline.load.runner import Job, Shot, run_closed, run_open
-from leadline.load.strain import no_collection
+from leadline.load.runner import Job, Shot
+from leadline.load.spool import Spool
+from leadline.load.stamps import has_stamps
 from leadline.records import Record, Strain
 
 _SHOW_PERIOD_S = 1.0
@@ -19,42 +22,59 @@ _SHOW_PERIOD_S = 1.0
 
 @dataclass
 class Wave:
+    """Leave it as a context: what was answered lies in a file until then."""
+
     sender: Sender
     origin: Origin
     patience: Patience
     requests: Sequence[Request]
     """Their trials are numbered from 1, in order."""
-    shots: list[Shot] = field(default_factory=list)
+    spool: Spool = field(default_factory=Spool)
 
-    async def run(self, users: int | None, arrivals_s: Sequence[float]) -> Strain:
-        """A closed loop of ``users``, else each request at its time."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.spool.__exit__()
+
+    async def run(
+        self, users: int | None, arrivals_s: Sequence[float], processes: int = 1
+    ) -> Strain:
+        """A closed loop of ``users``, else each request at its time; the worst strain of any
+        process.
+        """
         jobs = [self._job(request) for request in self.requests]
+        to = (self.patience, self.spool, processes)
         showing = asyncio.create_task(self._show())
         try:
             if users:
-                return await run_closed(self.origin, jobs, users, self.patience, self.shots.append)
-            return await run_open(self.origin, jobs, arrivals_s, self.patience, self.shots.append)
+                strains = await load_closed(self.origin, jobs, users, *to)
+            else:
+                strains = await load_open(self.origin, jobs, arrivals_s, *to)
+            by_kernel = has_stamps() and self.origin.tls is None
+            return worst(strains).model_copy(update={"kernel_stamps": by_kernel})
         finally:
             showing.cancel()
 
-    def collect(self) -> list[Record]:
-        """The records of all that has ended, in the order of sending."""
-        with no_collection():
-            records = [self._record(shot) for shot in self.shots]
-        self.shots.clear()
-        return sorted(records, key=lambda record: record.trial)
+    def records(self) -> Iterator[Record]:
+        """Of all that has ended, in the order of sending; read one at a time."""
+        return map(self._record, self.spool)
 
     def _job(self, request: Request) -> Job:
+        served = self.sender.served
         body = self.sender.body(request)
-        headers = self.sender.served.server.endpoint.headers
-        head = request_head(self.origin, ROUTES[request.form], headers, len(body))
-        return Job(request.trial, head, body)
+        route = route_for(served.engine, *request.way)
+        head = request_head(self.origin, route, served.server.endpoint.headers, len(body))
+        return Job(request.trial, head, body, request.more)
 
     def _record(self, shot: Shot) -> Record:
-        exchange = read_exchange(shot.stream, self.sender.served.engine, shot.intended_ns)
-        return self.sender.record(self.requests[shot.job.number - 1], exchange, counters={})
+        request = self.requests[shot.job.number - 1]
+        exchange = read_exchange(
+            shot.stream, self.sender.served.engine, shot.intended_ns, request.way.api
+        )
+        return self.sender.record(request, exchange, counters={})
 
     async def _show(self) -> None:
         while True:
             await asyncio.sleep(_SHOW_PERIOD_S)
-            self.sender.work.watcher.load_progress(len(self.shots), len(self.requests))
+            self.sender.work.watcher.load_progress(len(self.spool), len(self.requests))

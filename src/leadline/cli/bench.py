@@ -9,10 +9,12 @@ import click
 
 from leadline.cli.options import (
     api_key_env_option,
+    api_option,
     engine_option,
     json_option,
     prompt_as_option,
     read_number,
+    read_percent,
     read_tokens,
     runs_option,
     tokenizer_option,
@@ -64,9 +66,27 @@ _LENGTHS = "1000, 10k,100k (in turn) or 10k..2M (drawn evenly)"
     show_default=True,
     help="Of all requests, to be within all goals; a sweep's loads are judged by it.",
 )
+@click.option(
+    "--shared-prefix", help="First tokens that prompts share, for a warm cache: 4k, or 50%."
+)
+@click.option("--hit-rate", help="Instead: share as much as gives this cache hit rate, e.g. 60%.")
+@click.option("--groups", default=1, show_default=True, help="Different shared prefixes.")
+@click.option(
+    "--turns", default=1, show_default=True, help="Of conversations, each sending all before it."
+)
+@click.option(
+    "--block-tokens", type=int, help="Of the server's prefix cache. Default: as the engine says."
+)
+@click.option(
+    "--processes", default=1, show_default=True, help="Client processes that share the load."
+)
+@click.option(
+    "--self-check", is_flag=True, help="Measure this client's own error first, at that load."
+)
 @click.option("--first-token-s", default=600.0, show_default=True, help="Patience, in seconds.")
 @click.option("--between-tokens-s", default=120.0, show_default=True, help="Patience, in seconds.")
 @prompt_as_option
+@api_option
 @click.option(
     "--corpus",
     multiple=True,
@@ -119,7 +139,10 @@ def _workload(options: dict[str, Any]) -> dict[str, Any]:
         if options["trace"] is None
     }
     goals = {f"{name}_s": options[f"{name}_goal"] for name in ("ttft", "itl", "e2e")}
-    given = ("users", "rate", "arrivals", "burst", "last_rate", "trace", "requests", "warmup")
+    given = (
+        "users", "rate", "arrivals", "burst", "last_rate", "trace", "requests", "warmup",
+        "processes", "self_check",
+    )  # fmt: skip
     load = {name: options[name] for name in given} | {
         "sweep": _read_sweep(options["sweep"]),
         "goals": {**goals, "share": options["goal_share"]},
@@ -128,9 +151,27 @@ def _workload(options: dict[str, Any]) -> dict[str, Any]:
         **lengths,
         "corpus": options["corpus"],
         "prompt_as": options["prompt_as"],
+        "api": options["api"],
         "limit_probes": False,
+        "shared_prefix": _read_shared(options),
+        "turns": options["turns"],
+        "cache_block_tokens": options["block_tokens"],
         "load": {name: value for name, value in load.items() if value is not None},
     }
+
+
+def _read_shared(options: dict[str, Any]) -> dict[str, Any] | None:
+    prefix, rate, groups = (options[name] for name in ("shared_prefix", "hit_rate", "groups"))
+    if prefix is None and rate is None:
+        return None
+    found: dict[str, Any] = {"groups": groups}
+    if rate is not None:
+        found["hit_rate"] = float(read_percent("--hit-rate", rate))
+    if prefix is not None and prefix.endswith("%"):
+        found["share"] = float(read_percent("--shared-prefix", prefix))
+    elif prefix is not None:
+        found["tokens"] = read_tokens("--shared-prefix", prefix)
+    return found
 
 
 def _read_lengths(option: str, text: str) -> Any:

@@ -12,6 +12,7 @@ from leadline.cli.auditing import audit
 from leadline.cli.bench import bench
 from leadline.cli.engines import engines
 from leadline.cli.explaining import explain
+from leadline.cli.linting import lint
 from leadline.cli.models import models
 from leadline.cli.planning import plan
 from leadline.cli.prompting import prompt
@@ -68,6 +69,7 @@ def cli() -> None:
 _VERBS = (
     quickstart,
     plan,
+    lint,
     render,
     prompt,
     run,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from math import inf, nan
 from pathlib import Path
 
@@ -46,6 +47,13 @@ prompt_as_option = click.option(
     type=click.Choice(["ids", "text", "chat"]),
     help="Token ids, text, or a chat message.",
 )
+api_option = click.option(
+    "--api",
+    default="openai",
+    show_default=True,
+    type=click.Choice(["openai", "native"]),
+    help="OpenAI's routes, or the engine's own (SGLang's /generate, llama.cpp's /completion).",
+)
 tokenizer_option = click.option(
     "--tokenizer", help="tokenizer.json or its folder. Default: ask the server."
 )
@@ -63,6 +71,17 @@ def read_tokens(option: str, text: str) -> int:
         return parse_tokens(text)
     except ValueError as error:
         raise SpecError(str(error), where=option, cure="write 8192, 10k or 2M") from None
+
+
+def read_percent(option: str, text: str) -> Fraction:
+    """A share from 0% to 100% given to ``option``, exact."""
+    try:
+        share = Fraction(text.removesuffix("%")) / 100
+    except (ValueError, ZeroDivisionError):
+        share = Fraction(-1)
+    if not (text.endswith("%") and 0 <= share <= 1):
+        raise SpecError(f"{text!r} is not a share", where=option, cure="write 0% to 100%")
+    return share
 
 
 def read_pairs(option: str, pairs: tuple[str, ...]) -> dict[str, str]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from leadline.cli.options import json_option, read_tokens
+from leadline.cli.options import json_option, read_percent, read_tokens
 from leadline.cli.terminal import echo_json
 from leadline.errors import SpecError
 from leadline.units import show_bytes, show_tokens
@@ -246,24 +245,14 @@ def _shared(asked: Asked, lengths: list[int]) -> SharedPrefix:
     from leadline.prompts.shared import SharedPrefix, share_for_rate
 
     if asked.hit_rate:
-        rate = _percent("--hit-rate", asked.hit_rate)
+        rate = read_percent("--hit-rate", asked.hit_rate)
         return share_for_rate(lengths, rate, asked.block_tokens, groups=asked.groups)
     assert asked.shared_prefix is not None  # noqa: S101
     if asked.shared_prefix.endswith("%"):
-        share = _percent("--shared-prefix", asked.shared_prefix)
+        share = read_percent("--shared-prefix", asked.shared_prefix)
         return SharedPrefix(share=share, groups=asked.groups)
     tokens = read_tokens("--shared-prefix", asked.shared_prefix)
     return SharedPrefix(tokens=tokens, groups=asked.groups)
-
-
-def _percent(option: str, text: str) -> Fraction:
-    try:
-        share = Fraction(text.removesuffix("%")) / 100
-    except (ValueError, ZeroDivisionError):
-        share = Fraction(-1)
-    if not (text.endswith("%") and 0 <= share <= 1):
-        raise SpecError(f"{text!r} is not a share", where=option, cure="write 0% to 100%")
-    return share
 
 
 def _exact(found: Prompt | None, asked: Asked) -> Prompt:

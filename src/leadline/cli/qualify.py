@@ -10,6 +10,7 @@ import click
 
 from leadline.cli.options import (
     api_key_env_option,
+    api_option,
     engine_option,
     find_run,
     fresh_option,
@@ -85,6 +86,7 @@ def run(
 )
 @click.option("--needles", default=1, show_default=True, help="Passkeys to hide and ask for.")
 @prompt_as_option
+@api_option
 @tokenizer_option
 @engine_option
 @click.option("--max-model-len", help="The window, where the server does not tell it.")
@@ -132,7 +134,7 @@ def runs(runs_root: Path, as_json: bool) -> int:
 def _prove_campaign(**options: Any) -> Campaign:
     workload = (
         "input_tokens", "output_tokens", "repeats", "corpus", "needles", "prompt_as", "cold",
-        "limit_probes",
+        "limit_probes", "api",
     )  # fmt: skip
     server = describe_server(options)
     if window := options["max_model_len"]:

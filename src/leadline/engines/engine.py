@@ -8,14 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any
 
 from leadline.engines.statements import ResolvedSettings, Statement
 from leadline.errors import SpecError
 from leadline.launch import Launch
-
-Api = Literal["openai", "native"]
-"""Which of a server's routes takes a completion: OpenAI's, or the engine's own."""
 
 # Lazy, so that a verb that starts no engine imports none.
 _ENGINES = {
@@ -120,6 +117,10 @@ class Engine:
     """What the server says of its own timing, in the last chunk."""
     processed_tokens_path: str | None = None
     """Within the timings: prompt tokens that were computed rather than taken from a cache."""
+    block_setting: str | None = None
+    """The resolved setting that holds the tokens of one block of the prefix cache."""
+    block_tokens: int | None = None
+    """The same, where it is always so: 1 is token by token."""
     cached_tokens_path: str = "prompt_tokens_details.cached_tokens"
     """Within ``usage``."""
 

@@ -122,6 +122,7 @@ LLAMACPP = Engine(
     tokenize=(TokenizeRoute("/tokenize", "content", "tokens"),),
     request_fields={"timings_per_token": True},
     cold_fields={"cache_prompt": False},
+    block_tokens=1,
     full_length_fields={"ignore_eos": True},
     token_count_path="timings.predicted_n",
     timings_path="timings",

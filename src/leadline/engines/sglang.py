@@ -76,6 +76,7 @@ SGLANG = Engine(
         ),
     ),
     flush_path="/flush_cache",
+    block_setting="page_size",
     request_fields={"stream_options": {"include_usage": True, "continuous_usage_stats": True}},
     full_length_fields={"ignore_eos": True},
     token_count_path="usage.completion_tokens",

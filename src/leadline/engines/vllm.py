@@ -74,6 +74,7 @@ VLLM = Engine(
     },
     full_length_fields={"ignore_eos": True},
     salt_field="cache_salt",
+    block_setting="block_size",
     token_count_path="usage.completion_tokens",
     counters={
         "prompt_tokens": "vllm:prompt_tokens_total",

@@ -6,15 +6,18 @@ Whatever went wrong becomes part of the answer: a failed request is a result.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
-from leadline.engines.engine import Api, Engine, NativeRoute, pick, place
+from leadline.engines.engine import Engine, NativeRoute, pick, place
 from leadline.load.plain import COUNT_PATH, read_plain
 from leadline.load.stream import EVENT
 from leadline.load.take import Take
 from leadline.records import Clock, Event, Exchange, Failure, FailureKind
+
+if TYPE_CHECKING:
+    from leadline.spec import Api
 
 _REFUSED = 300
 """Redirects too: following one would be measured as the server's time."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from leadline.engines.engine import Api, Engine
+from leadline.engines.engine import Engine
 from leadline.errors import LoadError
 from leadline.launch import Endpoint
 from leadline.load.answer import error_text, read_exchange
@@ -19,7 +19,7 @@ from leadline.records import Clock, Exchange, Failure
 
 if TYPE_CHECKING:  # they take longer to import than a request may take to leave
     from leadline.prompts.prompt import Prompt
-    from leadline.spec import PromptForm
+    from leadline.spec import Api, PromptForm
 
 __all__ = ["ROUTES", "Patience", "error_text", "request_body", "route_for", "stream_completion"]
 
@@ -32,7 +32,7 @@ ROUTES: dict[PromptForm, str] = {
 
 
 def route_for(engine: Engine, form: PromptForm, api: Api = "openai") -> str:
-    """Where a completion is asked for; ``LoadError`` as for ``request_body``."""
+    """Where a completion is asked for; ``SpecError`` as for ``request_body``."""
     return native_route(engine, form).path if api == "native" else ROUTES[form]
 
 
@@ -44,13 +44,16 @@ def request_body(
     *,
     form: PromptForm,
     cold: bool,
-    salt: str,
+    salt: str | None,
     full_length: bool = False,
     api: Api = "openai",
 ) -> bytes:
     """The request as bytes, ready before the clock starts.
 
-    ``LoadError`` if the engine has no native route, or none for a prompt of that form.
+    ``salt``: only requests with the same one may share a cached prefix, where the engine has such
+    a thing; ``None``: any.
+
+    ``SpecError`` if the engine has no native route, or none for a prompt of that form.
     """
     if api == "native":
         body = native_body(engine, prompt, output_tokens, form, cold=cold, full_length=full_length)
@@ -68,8 +71,8 @@ def request_body(
         body |= engine.full_length_fields
     if cold:
         body |= engine.cold_fields
-        if engine.salt_field:
-            body[engine.salt_field] = _cache_salt(salt)
+    if salt and engine.salt_field:
+        body[engine.salt_field] = _cache_salt(salt)
     return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
 
 

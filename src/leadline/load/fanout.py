@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
 from time import perf_counter_ns
 from typing import BinaryIO
 
@@ -20,7 +21,7 @@ import msgspec
 from leadline.errors import LoadError
 from leadline.load.job_file import write_jobs
 from leadline.load.origin import Origin
-from leadline.load.runner import Job, run_closed, run_open
+from leadline.load.runner import Job, conversations, run_closed, run_open
 from leadline.load.spool import Spool, unnamed_file
 from leadline.load.stream import Patience
 from leadline.load.worker import TICKET_BYTES, Orders
@@ -51,7 +52,7 @@ async def load_closed(
         finally:
             spool.finish()
     with unnamed_file() as tickets, write_jobs(jobs) as file:
-        for place in range(len(jobs)):
+        for place in (turns[0] for turns in _places(jobs)):
             tickets.write(place.to_bytes(TICKET_BYTES, "little"))
         tickets.seek(0)
         orders = [
@@ -83,17 +84,26 @@ async def load_open(
         finally:
             spool.finish()
     with write_jobs(jobs) as file:
+        rows = list(_places(jobs))
         orders = [
             Orders(
                 url=origin.url,
                 patience=patience,
                 jobs_fd=file.fileno(),
-                places=list(range(number, len(jobs), processes)),
+                places=list(chain(*rows[number::processes])),
                 arrivals_s=list(arrivals_s[number::processes]),
             )
             for number in range(processes)
         ]
         return await _run_crew(orders, spool)
+
+
+def _places(jobs: Sequence[Job]) -> Iterator[range]:
+    """Of the jobs that go together."""
+    begin = 0
+    for turns in conversations(jobs):
+        yield range(begin, begin + len(turns))
+        begin += len(turns)
 
 
 def worst(strains: Sequence[Strain]) -> Strain:

@@ -11,8 +11,8 @@ from typing import BinaryIO
 from leadline.load.runner import Job
 from leadline.load.spool import unnamed_file
 
-_FIELDS = 4
-"""Of each job: its number, its offset, the lengths of its head and body."""
+_FIELDS = 5
+"""Of each job: its number, its offset, the lengths of its head and body, whether more follow."""
 
 
 def write_jobs(jobs: Sequence[Job]) -> BinaryIO:
@@ -20,7 +20,7 @@ def write_jobs(jobs: Sequence[Job]) -> BinaryIO:
     table = array("q")
     offset = 0
     for job in jobs:
-        table.extend((job.number, offset, len(job.head), len(job.body)))
+        table.extend((job.number, offset, len(job.head), len(job.body), job.more))
         for part in (job.head, job.body):
             left = memoryview(part)
             while left:
@@ -44,6 +44,6 @@ class JobFile:
         return len(self._table) // _FIELDS
 
     def __getitem__(self, place: int) -> Job:
-        number, offset, head, body = self._table[place * _FIELDS : (place + 1) * _FIELDS]
+        number, offset, head, body, more = self._table[place * _FIELDS : (place + 1) * _FIELDS]
         middle = offset + head
-        return Job(number, self._map[offset:middle], self._map[middle : middle + body])
+        return Job(number, self._map[offset:middle], self._map[middle : middle + body], bool(more))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from leadline.engines.engine import Engine, NativeRoute, place
-from leadline.errors import LoadError
+from leadline.errors import SpecError
 
 if TYPE_CHECKING:
     from leadline.prompts.prompt import Prompt
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 def native_route(engine: Engine, form: PromptForm) -> NativeRoute:
-    """``LoadError`` if there is none for a prompt of that form."""
+    """``SpecError`` if there is none for a prompt of that form."""
     if engine.native is None:
-        raise LoadError(
+        raise SpecError(
             f"{engine.name} has no route of its own that Leadline knows",
             where="api",
             cure="use `openai`",
         )
     if form not in engine.native.prompt_fields:
-        raise LoadError(
+        raise SpecError(
             f"{engine.native.path} takes no prompt as {form}",
             where="prompt_as",
             cure=f"use one of {', '.join(engine.native.prompt_fields)}, or the api `openai`",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from functools import partial
 from time import perf_counter_ns
 from typing import NamedTuple
@@ -30,6 +30,8 @@ class Job(NamedTuple):
     number: int
     head: Bytes
     body: Bytes
+    more: bool = False
+    """The same user sends the next job of the row too, when this one's answer has ended."""
 
 
 class Shot(NamedTuple):
@@ -52,18 +54,20 @@ async def run_closed(
     on_done: OnDone,
     start_ns: int = 0,
 ) -> Strain:
-    """``users`` at a time: each sends its next request as soon as its last one has ended.
+    """``users`` at a time: each sends its next request as soon as its last one has ended, and all
+    that go with it one after the other.
 
     Nobody starts before ``start_ns``.
     """
     allow_connections(users)
-    queue = iter(jobs)
+    queue = conversations(jobs)
     turnstile = Turnstile()
 
     async def use() -> None:
         await _sleep_until(start_ns)
-        for job in queue:
-            on_done(await _shoot(origin, job, perf_counter_ns(), patience, turnstile))
+        for turns in queue:
+            for job in turns:
+                on_done(await _shoot(origin, job, perf_counter_ns(), patience, turnstile))
 
     return await _watched([use() for _ in range(users)])
 
@@ -76,22 +80,39 @@ async def run_open(
     on_done: OnDone,
     start_ns: int = 0,
 ) -> Strain:
-    """Each request at its time after ``start_ns`` (or now), however many are still under way."""
+    """Each request at its time after ``start_ns`` (or now), however many are still under way.
+
+    Of those that go together the first has a time; the others follow the answers.
+    """
     allow_connections(len(jobs), all_at_once=False)
     turnstile = Turnstile()
 
-    async def send(job: Job, due_ns: int) -> None:
-        on_done(await _shoot(origin, job, due_ns, patience, turnstile))
+    async def send(turns: Sequence[Job], due_ns: int) -> None:
+        for job in turns:
+            on_done(await _shoot(origin, job, due_ns, patience, turnstile))
+            due_ns = perf_counter_ns()
 
     async def pace() -> None:
         begin_ns = start_ns or perf_counter_ns()
         async with asyncio.TaskGroup() as group:
-            for job, at_s in zip(jobs, arrivals_s, strict=True):
+            for turns, at_s in zip(conversations(jobs), arrivals_s, strict=True):
                 due_ns = begin_ns + int(at_s * _NS)
                 await _sleep_until(due_ns)
-                group.create_task(send(job, due_ns))
+                group.create_task(send(turns, due_ns))
 
     return await _watched([pace()])
+
+
+def conversations(jobs: Iterable[Job]) -> Iterator[list[Job]]:
+    """Jobs that go together; nearly always each alone."""
+    turns: list[Job] = []
+    for job in jobs:
+        turns.append(job)
+        if not job.more:
+            yield turns
+            turns = []
+    if turns:
+        yield turns
 
 
 async def _watched(work: list[Coroutine[None, None, None]]) -> Strain:

@@ -18,7 +18,6 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from leadline.engines.engine import load_engine
 from leadline.errors import LoadError
@@ -33,7 +32,7 @@ from leadline.load.spool import Spool
 from leadline.load.stream import Patience
 from leadline.metrics.measures import measure
 from leadline.prompts.prompt import Prompt
-from leadline.records import Exchange, Strain
+from leadline.records import Exchange, SelfCheck, Strain
 
 _ENGINE = load_engine("vllm")  # whose events the server sends
 _PATIENCE = Patience(first_token_s=60, between_tokens_s=30)
@@ -43,33 +42,6 @@ _LONGEST_S = 3.0
 _OPEN_LOOP_S = 4.0
 _END_S = 30.0
 _NS = 1e-9
-
-
-class SelfCheck(BaseModel):
-    """Reported minus true, in seconds, without sign."""
-
-    model_config = ConfigDict(frozen=True)
-
-    users: int
-    rate: float
-    """Requests a second of an open loop; 0 for a closed one."""
-    processes: int
-    requests: int
-    output_tokens: int
-    itl_s: float
-    failures: int
-    ttft_error_p50_s: float
-    ttft_error_p99_s: float
-    itl_error_p50_s: float
-    """Of each gap between two tokens."""
-    itl_error_p99_s: float
-    itl_p99_error_s: float
-    """Of the 99th percentile of all gaps."""
-    truth_p99_s: float
-    """The log's own: from the tick before a token is sent to the tick after."""
-    events_per_s: float
-    strain: Strain
-    """Of the most strained process."""
 
 
 class Line(msgspec.Struct):

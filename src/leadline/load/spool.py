@@ -41,6 +41,7 @@ class Spool:
         self._queue: SimpleQueue[Shot | None] = SimpleQueue()
         self._trouble: OSError | None = None
         self._writer: Thread | None = None
+        self._counted: dict[int, tuple[int, int]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -83,7 +84,13 @@ class Spool:
             yield Shot(Job(number, b"", b""), intended_ns, take)
 
     def __len__(self) -> int:
-        return sum(1 for file in self._files for _ in _index(file.fileno()))
+        """Lines that have been written; each is looked at once, however often one asks."""
+        for fd in (file.fileno() for file in self._files):
+            count, offset = self._counted.get(fd, (0, 0))
+            for _, begin, size in _index(fd, offset):
+                count, offset = count + 1, begin + size
+            self._counted[fd] = count, offset
+        return sum(count for count, _ in self._counted.values())
 
     def _write(self) -> None:
         fd = self._files[0].fileno()
@@ -113,9 +120,9 @@ def _write_whole(fd: int, line: bytes) -> None:
         left = left[os.write(fd, left) :]
 
 
-def _index(fd: int) -> Iterator[tuple[int, int, int]]:
+def _index(fd: int, offset: int = 0) -> Iterator[tuple[int, int, int]]:
     """(start, offset, size) of each line; a line that a killed process left unfinished is none."""
-    offset, end = 0, os.fstat(fd).st_size
+    end = os.fstat(fd).st_size
     while len(head := os.pread(fd, _HEAD_BYTES, offset)) == _HEAD_BYTES:
         size = int.from_bytes(head[:_SIZE_BYTES], "little")
         offset += _HEAD_BYTES

@@ -17,9 +17,14 @@ STAMP_BYTES = socket.CMSG_SPACE(_TIMESPEC.size)
 Notes = list[tuple[int, int, bytes]]
 
 
+def has_stamps() -> bool:
+    """Only Linux stamps what arrives by TCP."""
+    return sys.platform == "linux"
+
+
 def stamp_arrivals(sock: socket.socket) -> None:
-    """Have the kernel stamp what will arrive. Only Linux does it for TCP."""
-    if sys.platform == "linux":
+    """Have the kernel stamp what will arrive, where it does."""
+    if has_stamps():
         sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
 
 

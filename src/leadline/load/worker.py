@@ -74,7 +74,11 @@ async def _run(
 def _draw(jobs: JobFile, tickets_fd: int) -> Iterator[Job]:
     """The next job that no process has taken: the file's place is shared by all that inherit it."""
     while ticket := os.read(tickets_fd, TICKET_BYTES):
-        yield jobs[int.from_bytes(ticket, "little")]
+        place = int.from_bytes(ticket, "little")
+        yield jobs[place]
+        while jobs[place].more:
+            place += 1
+            yield jobs[place]
 
 
 async def _main() -> int:

@@ -13,13 +13,9 @@ from leadline.metrics.load_statistics import Answer, LoadStatistics, describe_lo
 from leadline.metrics.measures import NS, Measures, measure
 from leadline.metrics.sampling import Sample, ServerSummary, during, summarise_server
 from leadline.metrics.statistics import Quantiles, quantiles
-from leadline.records import Record, Strain
+from leadline.metrics.trust import find_distortion
+from leadline.records import Record, SelfCheck, Strain
 from leadline.spec import Goals, Load
-
-# Above these, what is reported may be the client's own doing.
-MOST_CPU_SHARE = 0.9
-MOST_LAG_S = 0.005
-MOST_LATE_S = 0.01
 
 _WHOLE = ("stop", "length")
 _ENOUGH_FOR_GROWTH = 3
@@ -63,6 +59,8 @@ class LoadVerdict(BaseModel):
     late_s: Quantiles | None
     """Real minus intended send time of an open loop."""
     strain: Strain | None
+    self_check: SelfCheck | None = None
+    """The client's own error under such a load, measured just before."""
     statistics: LoadStatistics | None = None
     """Intervals, the steady window, outliers."""
     server: ServerSummary | None = None
@@ -80,6 +78,7 @@ def judge_load(
     requests: int,
     strain: Strain | None,
     samples: Sequence[Sample] = (),
+    self_check: SelfCheck | None = None,
 ) -> LoadVerdict:
     """Everything that the records of one load support; no ``strain``: it was interrupted."""
     problems = [_problem(record) for record in records]
@@ -87,7 +86,10 @@ def judge_load(
     measures = [measure(record.exchange) for record in sound]
     late = quantiles(_late_s(record) for record in records) if load.is_open else None
     wall_s = _wall_s(records)
-    status, reason = _conclude(requests, len(records), len(sound), strain, late)
+    ttft = quantiles(item.ttft_s for item in measures)
+    gaps = quantiles(gap for item in measures for gap in item.chunk_gaps_s)
+    excess = find_distortion(strain, late, ttft, gaps, self_check) if strain else None
+    status, reason = _conclude(requests, len(records), len(sound), excess)
     good = sum(_is_good(item, load.goals) for item in measures)
     has_goals = bool(load.goals.limits)
     return LoadVerdict(
@@ -99,9 +101,9 @@ def judge_load(
         answered=len(sound),
         failures=dict(Counter(kind for kind, _ in filter(None, problems))),
         examples=dict(reversed([found for found in problems if found])),
-        ttft_s=quantiles(item.ttft_s for item in measures),
+        ttft_s=ttft,
         itl_s=quantiles(gap for item in measures for gap in item.itl_s),
-        chunk_gaps_s=quantiles(gap for item in measures for gap in item.chunk_gaps_s),
+        chunk_gaps_s=gaps,
         tpot_s=quantiles(item.tpot_s for item in measures),
         e2e_s=quantiles(item.e2e_s for item in measures),
         wall_s=wall_s,
@@ -112,6 +114,7 @@ def judge_load(
         ttft_growth=_growth([item.ttft_s for item in measures]) if load.is_open else None,
         late_s=late,
         strain=strain,
+        self_check=self_check,
         statistics=describe_load(_answers(records, problems, load), has_goals=has_goals),
         server=summarise_server(during(records, samples)),
     )
@@ -150,26 +153,15 @@ def _problem(record: Record) -> tuple[str, str] | None:
 
 
 def _conclude(
-    requests: int, sent: int, answered: int, strain: Strain | None, late: Quantiles | None
+    requests: int, sent: int, answered: int, excess: str | None
 ) -> tuple[Literal["pass", "fail", "inconclusive"], str]:
-    if strain is None or sent < requests:
+    if excess is None or sent < requests:
         return "inconclusive", f"interrupted after {sent} of {requests} requests"
     if answered < sent:
         return "fail", f"{sent - answered} of {sent} requests were not answered as asked"
-    if excess := _excess(strain, late):
+    if excess:
         return "inconclusive", f"the client was the bottleneck: {excess}"
     return "pass", ""
-
-
-def _excess(strain: Strain, late: Quantiles | None) -> str:
-    """What the client was late with; such times are not the server's alone."""
-    if strain.cpu_share > MOST_CPU_SHARE:
-        return f"it used {strain.cpu_share:.0%} of its core"
-    if strain.lag_p99_s > MOST_LAG_S:
-        return f"its event loop lagged by {strain.lag_p99_s * 1e3:.1f} ms (p99)"
-    if late and late.p99 > MOST_LATE_S:
-        return f"it sent {late.p99 * 1e3:.1f} ms too late (p99)"
-    return ""
 
 
 def _late_s(record: Record) -> float | None:

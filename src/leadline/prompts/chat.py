@@ -60,6 +60,15 @@ class ChatTemplate:
                 f"not a chat template: {error}", where=where, cure="download the file again"
             ) from error
 
+    @property
+    def keeps_messages(self) -> bool:
+        """Whether a message stands in what is rendered once, and as it is."""
+        try:
+            _frame(self)
+        except SpecError:
+            return False
+        return True
+
     def render(self, messages: Sequence[Message], **variables: Any) -> str:
         """What the server tokenises, without adding special tokens; ``SpecError`` if it refuses."""
         known = {"tools": None, "documents": None, "add_generation_prompt": True}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 
 from leadline.errors import SpecError
+from leadline.prompts.layout import lay_out
 from leadline.prompts.slices import EncodeNow, Recipe, Slice, place, write_recipe
 from leadline.prompts.token_corpus import TokenCorpus
 from leadline.units import show_tokens
@@ -36,20 +36,15 @@ def place_disjoint(
 
     What the prompts leave over is shared out evenly, so that each can move from cut to cut.
     """
+    sizes = [recipe.hay_tokens for recipe in recipes]
     room = (len(corpus.ids) if last is None else last) - first
-    spare = room - sum(recipe.hay_tokens for recipe in recipes)
-    if spare < 0:
-        raise _too_short(corpus, len(recipes), -spare)
-    order = list(range(len(recipes)))
-    random.Random(seed).shuffle(order)  # noqa: S311  (reproducible, not secret)
-    placed: dict[int, Slice] = {}
-    low = first
-    for rank, number in enumerate(order):
-        share = spare * (rank + 1) // len(order) - spare * rank // len(order)
-        high = low + recipes[number].hay_tokens + share
-        placed[number] = place(corpus, recipes[number], low, high)
-        low = high
-    return [placed[number] for number in range(len(recipes))]
+    regions = lay_out(sizes, room, seed)
+    if regions is None:
+        raise _too_short(corpus, len(recipes), sum(sizes) - room)
+    return [
+        place(corpus, recipe, first + low, first + high)
+        for recipe, (low, high) in zip(recipes, regions, strict=True)
+    ]
 
 
 def _too_short(corpus: TokenCorpus, prompts: int, missing: int) -> SpecError:

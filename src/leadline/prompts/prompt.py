@@ -20,7 +20,15 @@ class Prompt:
     corpus_start: int
     needles: tuple[Needle, ...]
     text: str | None = None
-    """Set where the prompt travels as text; ``ids`` then are what it encodes to."""
+    """What is sent instead of the ids: the text that encodes to them, or the chat message that
+    the server's template makes them of."""
+    added_tokens: int = 0
+    """What the server puts around the ids by itself."""
+
+    @property
+    def tokens(self) -> int:
+        """As the server should count them."""
+        return len(self.ids) + self.added_tokens
 
     @property
     def ids_sha256(self) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 
@@ -147,6 +148,34 @@ def expect_hits(prompts: Iterable[Sequence[int] | TokenIds], block_tokens: int) 
         cached.append(_whole_blocks(seen.add(ids), len(ids), block_tokens))
         counts.append(len(ids))
     return ExpectedHits(tuple(cached), tuple(counts))
+
+
+def bound_hits(
+    prompts: Sequence[TokenIds],
+    before: Sequence[TokenIds | None],
+    block_tokens: int,
+    added_tokens: int = 0,
+) -> list[tuple[int, int]]:
+    """(least, most) tokens of each prompt that a cache finds, in whatever order they are sent.
+
+    The least is what its own ``before``, which was answered before it, had too; the most is what
+    any other of all these has, if by chance it came first. ``added_tokens`` are what the server
+    puts before every prompt.
+    """
+    others = {id(ids): ids for ids in before if ids is not None}
+    everything = [ids.astype(">u4").tobytes() for ids in (*prompts, *others.values())]
+    ranked = sorted(range(len(everything)), key=everything.__getitem__)
+    nearest = [0] * len(everything)
+    for one, other in pairwise(ranked):
+        same = _common_tokens(everything[one], everything[other])
+        nearest[one], nearest[other] = max(nearest[one], same), max(nearest[other], same)
+    found = []
+    for ids, earlier, most in zip(prompts, before, nearest, strict=False):
+        least = 0 if earlier is None else _common_tokens(ids.tobytes(), earlier.tobytes())
+        whole = len(ids) + added_tokens
+        bounds = (least + added_tokens * (earlier is not None), most + added_tokens)
+        found.append(tuple(_whole_blocks(shared, whole, block_tokens) for shared in bounds))
+    return [(least, most) for least, most in found]
 
 
 class _Prefixes:

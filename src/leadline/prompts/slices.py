@@ -24,8 +24,7 @@ EncodeNow = Callable[[str], list[int]]
 
 # How far around the random place, in tokens, a start is looked for whose end is a cut too.
 _LAST = (1 << 32) - 1
-REACH_TOKENS = 1 << 10
-_REACHES_TOKENS = (REACH_TOKENS, 1 << 16, _LAST)
+_REACHES_TOKENS = (1 << 10, 1 << 16, _LAST)
 # Cuts on each side of a joint that are encoded again.
 _WINDOW_CUTS = 32
 
@@ -141,12 +140,8 @@ def draw_slice(
     tokens: int,
     seed: str,
     needles: int = 1,
-    near: int | None = None,
 ) -> Slice:
     """A prompt of exactly ``tokens`` ids; everything random in it follows from ``seed``.
-
-    ``near``: a token of the corpus to start at, or up to ``REACH_TOKENS`` after it; default:
-    anywhere.
 
     Raises ``SpecError`` when the needles do not fit or the corpus is too short: text is never
     repeated to fill up.
@@ -154,11 +149,7 @@ def draw_slice(
     recipe = write_recipe(encode, tokens, seed, needles)
     if recipe.hay_tokens > len(corpus.ids):
         raise corpus_too_short(corpus.facts["source"], len(corpus.ids), recipe.hay_tokens)
-    if near is None:
-        return place(corpus, recipe, 0, len(corpus.ids))
-    low = min(near, len(corpus.ids) - recipe.hay_tokens)
-    high = min(low + recipe.hay_tokens + REACH_TOKENS, len(corpus.ids))
-    return place(corpus, recipe, low, high)
+    return place(corpus, recipe, 0, len(corpus.ids))
 
 
 class Recipe(NamedTuple):

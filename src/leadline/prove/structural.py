@@ -60,7 +60,7 @@ def prove_count(record: Record) -> Proof:
 
 def prove_cold(record: Record, engine: Engine) -> Proof:
     """No token of this prompt came from a cache, by the server's word about this request."""
-    witnesses = _cached_tokens(record, engine)
+    witnesses = cached_tokens(record, engine)
     if not witnesses:
         return Proof(
             name="cold",
@@ -73,6 +73,24 @@ def prove_cold(record: Record, engine: Engine) -> Proof:
         outcome="pass" if cached == 0 else "fail",
         observed=f"{show_tokens(cached)} cached tokens by {witness}",
     )
+
+
+def cached_tokens(record: Record, engine: Engine) -> dict[str, int]:
+    """Every witness of how many prompt tokens came from a cache."""
+    witnesses = {}
+    sent = record.sent.input_tokens
+    by_usage = pick(record.exchange.usage, engine.cached_tokens_path)
+    if isinstance(by_usage, int):
+        witnesses["usage"] = by_usage
+    if engine.processed_tokens_path:
+        processed = pick(record.exchange.server, engine.processed_tokens_path)
+        if isinstance(processed, int):
+            witnesses["the server's timings"] = max(0, sent - processed)
+    grown = record.counters
+    # Counters are everybody's: they testify only if this request alone moved them.
+    if "cached_tokens" in grown and grown.get("prompt_tokens") == sent:
+        witnesses["the server's counters"] = int(grown["cached_tokens"])
+    return witnesses
 
 
 def prove_finish(record: Record) -> Proof:
@@ -130,24 +148,6 @@ def prove_over_limit(record: Record) -> Proof:
         if refused and not in_stream
         else f"{sent} tokens: HTTP {status}, {detail}",
     )
-
-
-def _cached_tokens(record: Record, engine: Engine) -> dict[str, int]:
-    """Every witness of how many prompt tokens came from a cache."""
-    witnesses = {}
-    sent = record.sent.input_tokens
-    by_usage = pick(record.exchange.usage, engine.cached_tokens_path)
-    if isinstance(by_usage, int):
-        witnesses["usage"] = by_usage
-    if engine.processed_tokens_path:
-        processed = pick(record.exchange.server, engine.processed_tokens_path)
-        if isinstance(processed, int):
-            witnesses["the server's timings"] = max(0, sent - processed)
-    grown = record.counters
-    # Counters are everybody's: they testify only if this request alone moved them.
-    if "cached_tokens" in grown and grown.get("prompt_tokens") == sent:
-        witnesses["the server's counters"] = int(grown["cached_tokens"])
-    return witnesses
 
 
 def _text_problem(text: str) -> str | None:

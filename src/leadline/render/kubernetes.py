@@ -16,6 +16,8 @@ Object = dict[str, Any]
 MANAGER = "leadline"
 _PERIOD_S = 10
 _LIVENESS = {"periodSeconds": 30, "timeoutSeconds": 30, "failureThreshold": 10}
+_POD_IP = {"name": "VLLM_HOST_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
+"""Where the other nodes find this one."""
 _GROUP_API = "leaderworkerset.x-k8s.io/v1"
 
 
@@ -175,6 +177,7 @@ def _server(service: Service, arguments: tuple[str, ...], *, serving: bool) -> O
         "env": [
             *({"name": name, "value": value} for name, value in service.env.items()),
             *(_secret_variable(service, name) for name in service.secrets),
+            *([_POD_IP] if service.devices.nodes > 1 else []),
         ],
         "securityContext": {"allowPrivilegeEscalation": False},
         "resources": {
@@ -309,7 +312,8 @@ def _pod_comments(service: Service, at: Path) -> Comments:
         ),
         (*server, "startupProbe"): (
             f"Predicted start: {service.start.expected:.0f} s "
-            f"({service.start.low:.0f} to {service.start.high:.0f}); twice the slowest is allowed."
+            f"({service.start.low:.0f} to {service.start.high:.0f}); twice the slowest is allowed, "
+            "and never less than 20 minutes."
         ),
         (*server, "readinessProbe"): "Healthy is not enough: the model must be listed.",
         (*server, "livenessProbe"): (

@@ -10,8 +10,10 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from leadline.catalog.engine_facts import load_facts
 from leadline.engines.engine import LaunchRequest, load_engine
 from leadline.errors import SpecError
+from leadline.plan.neuron_rules import find_neuron_release
 from leadline.render.docker import run_arguments
 from leadline.render.kubernetes import secret_name
 from leadline.render.service import PORT, Service, split_options
@@ -64,6 +66,11 @@ def write_offline(service: Service, file: str, header: str) -> str:
             where="--as python",
             cure=f"it is written for {' and '.join(_OFFLINE)}",
         )
+    header += f"\n\nRuns where `pip install vllm=={release_of(service)}` was run."
+    if service.engine == "neuron":
+        release = "_".join(release_of(service).split(".")[:2])
+        venv = f"/opt/aws_neuronx_venv_pytorch_inference_vllm_{release}"
+        header = f"{header.rpartition(chr(10))[0]}\nRuns in {venv} of the Neuron image."
     longest = service.input_tokens
     ladder = sorted({max(1, longest >> step) for step in range(_LADDER_STEPS)})
     return _render(
@@ -83,12 +90,29 @@ def write_client(service: Service, file: str, header: str) -> str:
 
 
 def _exact(service: Service) -> dict[str, Any]:
-    """The settings with the window as a number: ``LLM(...)`` reads no suffixes."""
+    """What ``LLM(...)`` takes: no option of the server alone, the window as a number."""
     window = load_engine(service.engine).window_setting
     return {
         name: parse_tokens(value) if name == window and isinstance(value, str) else value
         for name, value in service.settings.items()
+        if not _is_of_the_server(service, name)
     }
+
+
+def _is_of_the_server(service: Service, name: str) -> bool:
+    """Where the release is known: an option of ``vllm serve`` that no engine argument is."""
+    facts = load_facts("vllm")
+    release = release_of(service)
+    if release not in facts.versions:
+        return False
+    return name not in facts.names("python", release) and name in facts.names("cli", release)
+
+
+def release_of(service: Service) -> str:
+    """VLLM's, also where the engine's version is that of the Neuron plugin."""
+    if service.engine != "neuron":
+        return service.version
+    return find_neuron_release(service.version).vllm
 
 
 def _show_arguments(settings: Mapping[str, Any]) -> str:

@@ -28,6 +28,9 @@ PORT = 8000
 ANYWHERE = "0.0.0.0"  # noqa: S104  (of the container, which publishes what it wants)
 DRAIN_S = 15
 """Between leaving the load balancer and the signal to end."""
+_LEAST_START_S = 1200
+"""Disks over a network were seen to take ten minutes; twice that is allowed to anybody."""
+_LEAST_GRACE_S = 60
 _PAGES = 1.1
 """The weights' folder holds a little more than tensors."""
 _COMPILED_BYTES = 20 * GIB
@@ -100,12 +103,12 @@ class Service:
     @property
     def start_limit_s(self) -> int:
         """A start that takes longer has failed."""
-        return ceil(PROBE_FACTOR * self.start.high / 10) * 10
+        return max(_LEAST_START_S, ceil(PROBE_FACTOR * self.start.high / 10) * 10)
 
     @property
     def grace_s(self) -> int:
         """What a request under way may still need when the service is told to end."""
-        return DRAIN_S + ceil(self.request_s)
+        return DRAIN_S + max(_LEAST_GRACE_S, ceil(self.request_s))
 
 
 def describe_service(

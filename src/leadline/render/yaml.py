@@ -51,9 +51,11 @@ def _rich(node: Any, comments: Comments, at: Path) -> Any:
 
 
 def _text(text: str) -> Any:
-    if "\n" in text:
+    if "\n" in text and all(line.isprintable() for line in text.split("\n")):
         return LiteralScalarString(text)
-    return DoubleQuotedScalarString(text) if _is_ambiguous(text) else text
+    if _is_ambiguous(text) or not text.isprintable():
+        return DoubleQuotedScalarString(text)
+    return text
 
 
 def _is_ambiguous(text: str) -> bool:

@@ -14,6 +14,7 @@ from leadline.metrics.sampling import Reading, ServerSummary, during, read_sampl
 from leadline.metrics.timeline import SteadyWindow
 from leadline.records import Record
 from leadline.report.load_charts import draw_load
+from leadline.report.load_table import word_cache, word_check
 from leadline.report.template import render_template
 from leadline.report.view import NOTHING, environment_rows
 from leadline.units import show_bytes, show_rate, show_seconds
@@ -92,7 +93,7 @@ def load_view(
             for o in outliers[:_MOST_OUTLIERS]
         ],
         "more_outliers": max(0, len(outliers) - _MOST_OUTLIERS),
-        "server": _server(verdict.server),
+        "server": [*_server(verdict.server), *_cache(cell)],
         "devices": _devices(during(records, read_telemetry(run))),
         "client": _client(verdict),
         "meanings": MEANINGS,
@@ -183,6 +184,10 @@ def _server(summary: ServerSummary | None) -> list[tuple[str, str]]:
     return [row for row in rows if row[1] != NOTHING]
 
 
+def _cache(cell: CellVerdict) -> list[tuple[str, str]]:
+    return [("prefix cache", word_cache(cell.cache))] if cell.cache else []
+
+
 def _count(value: float | None) -> str:
     return NOTHING if value is None else f"{value:,.0f}"
 
@@ -198,6 +203,8 @@ def _client(verdict: LoadVerdict) -> list[tuple[str, str]]:
         rows = [("share of a core", f"{strain.cpu_share:.0%}"), ("event loop late", lag)]
     if late := verdict.late_s:
         rows.append(("sent late", f"{show_seconds(max(0.0, late.p99))} (p99)"))
+    if check := verdict.self_check:
+        rows.append(("self-check", word_check(check)))
     return rows
 
 

@@ -14,8 +14,10 @@ from leadline.metrics.load_verdict import LoadVerdict
 from leadline.metrics.sampling import ServerSummary
 from leadline.metrics.statistics import Quantiles
 from leadline.metrics.sweep import SweepStep, SweepVerdict
+from leadline.prove.cached import CacheUse
+from leadline.records import SelfCheck
 from leadline.report.phrases import STATUS_STYLES, word_status
-from leadline.units import show_rate, show_seconds
+from leadline.units import show_rate, show_seconds, show_tokens
 from leadline.verdict import CellVerdict
 
 _NOTHING = "–"
@@ -46,6 +48,26 @@ def word_sweep(title: str, sweep: SweepVerdict) -> Words:
     return Words(title, columns, rows, _STARTS, list(_sweep_lines(sweep)))
 
 
+def word_check(check: SelfCheck) -> str:
+    """The client's own error in one line."""
+    how = f"{check.users} users" if check.users else f"{_rate(check.rate)} requests/s"
+    ms = [f"{error * 1e3:.2f} ms" for error in (check.ttft_error_p99_s, check.itl_error_p99_s)]
+    return (
+        f"own error of TTFT {ms[0]}, of ITL {ms[1]} (p99), at {how} with a token each "
+        f"{check.itl_s * 1e3:.0f} ms from a server of known truth"
+    )
+
+
+def word_cache(cache: CacheUse) -> str:
+    """Asked and measured hit rate in one line."""
+    asked = f"{cache.expected_rate:.2%} expected ({show_tokens(cache.expected_tokens)} tokens)"
+    if cache.rate is None or cache.cached_tokens is None:
+        return f"{asked}, not told by this server"
+    found = f"{cache.rate:.2%} found ({show_tokens(cache.cached_tokens)} tokens)"
+    as_asked = "as asked" if cache.is_as_asked else "not as asked"
+    return f"{found}, {asked}, by {cache.witness}: {as_asked}"
+
+
 def render_loads(cell: CellVerdict) -> RenderableType:
     """The whole of a cell with a load."""
     parts: list[RenderableType] = [Text()]
@@ -53,7 +75,9 @@ def render_loads(cell: CellVerdict) -> RenderableType:
         parts.append(_render(word_sweep(cell.cell, cell.sweep)))
     if cell.load:
         title = f"the step of {cell.load.load}" if cell.sweep else f"{cell.cell}: {cell.load.load}"
-        parts.append(_render(word_load(title, cell.load)))
+        words = word_load(title, cell.load)
+        cache = [("cache", word_cache(cell.cache))] if cell.cache else []
+        parts.append(_render(words._replace(lines=[*words.lines, *cache])))
     outcome = Text(word_status(cell), style=STATUS_STYLES[cell.status])
     if cell.reason:
         outcome.append(f"  {cell.reason}", style="default")
@@ -114,6 +138,8 @@ def _lines(load: LoadVerdict) -> Iterator[tuple[str, str]]:
             f"{strain.lag_p99_s * 1e3:.1f} ms (p99), {strain.lag_max_s * 1e3:.1f} ms at most"
         )
         yield "this client", own
+    if check := load.self_check:
+        yield "self-check", word_check(check)
 
 
 def _more(load: LoadVerdict) -> Iterator[tuple[str, str]]:

@@ -13,11 +13,12 @@ from leadline.spec.target import (
     ProcessTarget,
     Target,
 )
-from leadline.spec.workload import PromptForm, SharedPrefix, Workload
+from leadline.spec.workload import Api, PromptForm, SharedPrefix, Workload
 
 __all__ = [
     "MAX",
     "NAME",
+    "Api",
     "Arrivals",
     "Campaign",
     "Cell",

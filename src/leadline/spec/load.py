@@ -133,6 +133,11 @@ class Load(Frozen):
     """Default: 100, or the whole trace; of a sweep, for each step."""
     warmup: Annotated[int, Field(ge=0)] | None = None
     """Requests before that do not count. Default: one for each user, at most 64."""
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
+    """Client processes that share the load, where one core of client is not enough."""
+    self_check: bool = False
+    """Measure the client's own error first, by some seconds of such a load on a server of known
+    truth."""
     goals: Goals = Goals()
 
     @model_validator(mode="after")

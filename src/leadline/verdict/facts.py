@@ -8,7 +8,7 @@ from leadline.engines.engine import Engine, load_engine
 from leadline.journal import Run
 from leadline.metrics.load_verdict import LoadVerdict, judge_load
 from leadline.metrics.sampling import Sample, read_samples
-from leadline.records import Finding, Record, Strain
+from leadline.records import Finding, Record, SelfCheck, Strain
 from leadline.spec import Cell, Load
 
 
@@ -19,9 +19,11 @@ class LoadFacts(NamedTuple):
     strain: Strain | None
     samples: list[Sample]
     """Of the whole run; those of the load's own time are picked out."""
+    self_check: SelfCheck | None
 
     def judge(self) -> LoadVerdict:
-        return judge_load(self.records, self.load, self.requests, self.strain, self.samples)
+        asked = self.load, self.requests
+        return judge_load(self.records, *asked, self.strain, self.samples, self.self_check)
 
 
 class Facts:
@@ -61,6 +63,8 @@ class Facts:
         place = (started["attempt"], started["step"])
         ends = self.named("load_ended", cell=cell)
         ended = [line for line in ends if (line["attempt"], line["step"]) == place]
+        checks = self.named("instrument_checked", cell=cell)
+        checked = [line for line in checks if (line["attempt"], line["step"]) == place]
         records = [
             record
             for record in self.records
@@ -74,6 +78,7 @@ class Facts:
             records=records,
             strain=Strain.model_validate(ended[-1]["strain"]) if ended else None,
             samples=self.samples,
+            self_check=SelfCheck.model_validate(checked[-1]["check"]) if checked else None,
         )
 
     def finding(self, cell: Cell) -> Finding | None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from leadline.engines.engine import Engine
 from leadline.metrics.load_verdict import LoadVerdict
 from leadline.metrics.statistics import Quantiles, Spread
 from leadline.metrics.sweep import SweepStep, SweepVerdict, judge_sweep
+from leadline.prove.cached import CacheUse, judge_cache
 from leadline.prove.structural import prove_cold
 from leadline.records import Record
 from leadline.spec import Campaign, Cell
-from leadline.verdict.facts import Facts
+from leadline.units import show_tokens
+from leadline.verdict.facts import Facts, LoadFacts
 from leadline.verdict.gates import check_gates, judge_gates
 from leadline.verdict.schema import CellVerdict, Conclusion
 from leadline.verdict.trials import failure_of, incomplete
@@ -34,6 +38,7 @@ def judge_load_cell(cell: Cell, campaign: Campaign, facts: Facts) -> CellVerdict
         e2e_s=_range(load.e2e_s if load else None),
         load=load,
         sweep=sweep,
+        cache=_judge_cache(loads, judged, load, facts.engine(cell.deployment)),
     )
     gated = verdict.model_copy(update={"gates": check_gates(verdict, campaign)})
     records = [record for load in loads for record in load.records]
@@ -48,6 +53,18 @@ def _judge_sweep(cell: Cell, judged: list[LoadVerdict]) -> SweepVerdict | None:
     levels = [getattr(load.load, spec.unit) for load in judged]
     steps = [SweepStep(level=n, load=load) for n, load in zip(levels, judged, strict=True)]
     return judge_sweep(spec, steps)
+
+
+def _judge_cache(
+    loads: Sequence[LoadFacts],
+    judged: Sequence[LoadVerdict],
+    chosen: LoadVerdict | None,
+    engine: Engine,
+) -> CacheUse | None:
+    if chosen is None:
+        return None
+    grown = chosen.server.grown if chosen.server else {}
+    return judge_cache(loads[judged.index(chosen)].records, engine, grown)
 
 
 def _range(found: Quantiles | None) -> Spread | None:
@@ -66,6 +83,7 @@ def _conclude_load(
     return (
         _unanswered(cell, verdict, facts)
         or _warm(cell, records, facts.engine(cell.deployment))
+        or _not_as_shared(verdict.cache)
         or judge_gates(verdict)
         or ("pass", "", "")
     )
@@ -91,7 +109,7 @@ def _unanswered(cell: Cell, verdict: CellVerdict, facts: Facts) -> Conclusion | 
 
 
 def _warm(cell: Cell, records: list[Record], engine: Engine) -> Conclusion | None:
-    if not cell.workload.cold or cell.workload.shared_prefix:
+    if not cell.workload.cold or cell.workload.is_warm:
         return None
     answered = [record for record in records if record.exchange.failure is None]
     proofs = [prove_cold(record, engine) for record in answered]
@@ -103,3 +121,16 @@ def _warm(cell: Cell, records: list[Record], engine: Engine) -> Conclusion | Non
         "warm-cache",
         f"the cache answered in {len(warm)} of {len(answered)} requests, first: {warm[0]}",
     )
+
+
+def _not_as_shared(cache: CacheUse | None) -> Conclusion | None:
+    """A warm study whose cache was not as warm as asked measures something else."""
+    if cache is None or cache.is_as_asked:
+        return None
+    if cache.cached_tokens is None:
+        silent = "the server does not tell how many prompt tokens it found in its cache"
+        return "inconclusive", "unproven-cache", f"{silent} (vLLM: --enable-prompt-tokens-details)"
+    what = f"{show_tokens(cache.cached_tokens)} prompt tokens came from the cache, expected were "
+    first = f"; {cache.differing} requests differ, first: {cache.example}" if cache.example else ""
+    expected = show_tokens(cache.expected_tokens)
+    return "inconclusive", "warm-cache", f"{what}{expected}{first}"

@@ -9,8 +9,10 @@ from pydantic import BaseModel, ConfigDict
 from leadline.metrics.intervals import Summary
 from leadline.metrics.load_verdict import LoadVerdict
 from leadline.metrics.measures import Measures
+from leadline.metrics.sampling import ServerSummary
 from leadline.metrics.statistics import Proportion, Spread
 from leadline.metrics.sweep import SweepVerdict
+from leadline.prove.cached import CacheUse
 from leadline.prove.structural import Proof
 from leadline.records import EngineWords, Finding, Record
 
@@ -76,9 +78,13 @@ class CellVerdict(_Result):
     decode_tokens_per_s: Spread | None = None
     statistics: dict[str, Summary] = {}
     """Percentiles and means by measure, each trial one group; intervals where there are enough."""
+    server: ServerSummary | None = None
+    """What the server's own metrics said during its trials; a load has its own."""
     load: LoadVerdict | None = None
     """Of a cell with a load; of a sweep, its largest step that passed, else its smallest."""
     sweep: SweepVerdict | None = None
+    cache: CacheUse | None = None
+    """Of that load, where its prompts share text on purpose."""
 
     @property
     def is_trouble(self) -> bool:

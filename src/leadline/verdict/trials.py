@@ -7,6 +7,7 @@ from typing import Any
 from leadline.engines.engine import Engine
 from leadline.metrics.load_statistics import summarise_trials
 from leadline.metrics.measures import measure
+from leadline.metrics.sampling import during, summarise_server
 from leadline.metrics.statistics import spread, wilson
 from leadline.prove.recall import found_needles
 from leadline.prove.structural import prove_trial
@@ -57,6 +58,7 @@ def _summarise(cell: Cell, trials: tuple[Trial, ...], facts: Facts) -> CellVerdi
         prefill_tokens_per_s=spread(m.prefill_tokens_per_s for m in measures),
         decode_tokens_per_s=spread(m.decode_tokens_per_s for m in measures),
         statistics=summarise_trials([[m] for m in measures]),
+        server=summarise_server(during([trial.record for trial in trials], facts.samples)),
     )
 
 

@@ -1,0 +1,1 @@
+"""Commands, scripts and manifests held against what their engine takes."""
