@@ -199,6 +199,15 @@ class EngineWords(_Line):
     """For a cache that cannot hold one request of the whole window."""
 
 
+class Turn(_Line):
+    """One setting, and which way it is to be turned."""
+
+    setting: str
+    way: Literal["lower", "raise", "set", "remove"]
+    to: str | None = None
+    """How far, where that can be computed."""
+
+
 class Finding(_Line):
     """A diagnosis: what happened, on what evidence, which way to turn which setting."""
 
@@ -209,8 +218,14 @@ class Finding(_Line):
     explanation: str
     evidence: tuple[str, ...]
     """Lines quoted word for word."""
+    line_numbers: tuple[int, ...] = ()
+    """Of the quoted lines, from 1, where they stand in one log."""
     remedy: str
+    turns: tuple[Turn, ...] = ()
+    """The remedy for machines."""
     source: str
+    versions: str = ""
+    """For which the rule holds, where not for all."""
     deployment: str = ""
     cell: str = ""
     attempt: int = 0

@@ -12,6 +12,7 @@ from leadline.cli.auditing import audit
 from leadline.cli.bench import bench
 from leadline.cli.doctor import doctor
 from leadline.cli.engines import engines
+from leadline.cli.explaining import explain
 from leadline.cli.linting import lint
 from leadline.cli.models import models
 from leadline.cli.planning import plan
@@ -82,6 +83,7 @@ _VERBS = (
     prove,
     bench,
     audit,
+    explain,
     report,
     runs,
     engines,

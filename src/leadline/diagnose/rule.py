@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from leadline.records import Failure, Finding
@@ -35,6 +35,9 @@ class Evidence:
     """The engine's gauges, one set for each look, while the request waited for its first token."""
     remedy: str = ""
     """What the plan says of a cache that is too small."""
+    oom_killed: bool = False
+    """The container's own state says so."""
+    memory_limit: str = ""
 
     def log_lines(self, pattern: str) -> Quote:
         """The log lines that match, at most three; an endless one is cut, and shows it."""
@@ -67,6 +70,10 @@ class Rule:
             remedy=self.remedy(evidence),
             source=self.source,
         )
+
+
+def first_of(rules: Iterable[Rule], evidence: Evidence) -> Finding | None:
+    return next((found for rule in rules if (found := rule.apply(evidence))), None)
 
 
 def always(text: str) -> Callable[[Evidence], str]:

@@ -13,15 +13,6 @@ def _says(pattern: str) -> Callable[[Evidence], Quote]:
     return lambda evidence: evidence.log_lines(rf"^Docker: .*({pattern})")[:1]
 
 
-def _shared_memory(evidence: Evidence) -> Quote:
-    if evidence.exit_status == "killed by SIGBUS":
-        return ("the server was killed by SIGBUS", *evidence.log[-1:])
-    return evidence.log_lines(
-        r"Bus error|Error while creating shared memory segment|/dev/shm.*No space left on device|"
-        r"No space left on device.*/dev/shm"
-    )[:2]
-
-
 def _missing_program(evidence: Evidence) -> Quote:
     said = _says("executable file not found|no such file or directory")(evidence)
     return said or evidence.log_lines(r"\] exec .* failed: (No such file|Permission denied)")[:1]
@@ -113,15 +104,6 @@ RULES = (
         check=_says("restarted"),
         remedy=always("read the log from its first error on: leadline logs NAME"),
         source="RestartCount of docker inspect",
-    ),
-    Rule(
-        code="DOCKER009",
-        title="Shared memory ran out",
-        cause="shm",
-        explanation="The ranks pass messages through /dev/shm, of which Docker gives 64 MiB.",
-        check=_shared_memory,
-        remedy=always("give target.shm_size (16GiB), or hardware for a plan that sizes it"),
-        source="NCCL's and vLLM's messages; vllm issues 1710, 6574, nccl 525",
     ),
     Rule(
         code="DOCKER010",
