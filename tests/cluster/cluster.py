@@ -40,6 +40,7 @@ PAUSE = "leadline-test-pause:1"
 _ADDRESS = "172.17.0.1"
 """Of Docker's bridge: the API server asks the kubelet there, pods would ask the API server."""
 _API, _CONTROLLERS, _SCHEDULER, _KUBELET, _HEALTH, _ETCD, _PEER = range(16443, 16450)
+_started: list[subprocess.Popen[bytes]] = []
 _VOLUMES = "/tmp/hostpath_pv"
 """Where the host-path provisioner puts its folders, and nothing else does."""
 _UP_S = 120
@@ -80,6 +81,9 @@ def down() -> None:
             os.kill(pid, signal.SIGKILL)  # nothing of it is to be kept
     for pid in pids:
         _wait("a program ends", lambda pid=pid: not _lives(pid))
+    for process in _started:
+        process.wait()
+    _started.clear()
     if pids:
         _remove_pods()
         shutil.rmtree(_VOLUMES, ignore_errors=True)
@@ -345,14 +349,15 @@ def _run(name: str, *flags: str) -> None:
             cwd=STATE,
         )
     (STATE / f"{name}.pid").write_text(str(process.pid))
+    _started.append(process)  # one that is forgotten while it runs is warned of
 
 
 def _node_ready() -> bool:
     """And the account exists that every pod of the default namespace runs under."""
     if not _answers("/api/v1/namespaces/default/serviceaccounts/default"):
         return False
-    with suppress(urllib.error.HTTPError):
-        conditions = json.load(_ask(f"/api/v1/nodes/{NODE}"))["status"].get("conditions", [])
+    with suppress(urllib.error.HTTPError, TypeError):
+        conditions = read(f"/api/v1/nodes/{NODE}")["status"].get("conditions", [])
         return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
     return False
 
@@ -367,7 +372,8 @@ def _wait(what: str, done: Callable[[], bool]) -> None:
 
 def _answers(path: str) -> bool:
     try:
-        return bool(_ask(path).status == 200)
+        with _ask(path) as answer:
+            return bool(answer.status == HTTPStatus.OK)
     except OSError:
         return False
 
