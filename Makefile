@@ -70,7 +70,7 @@ containers: $(VENV)/dev.stamp docker
 
 # That engine, from Debian's packages; where it cannot be installed, that is said.
 docker:
-	@tests/containers/install.sh
+	@tests/containers/install.sh || echo "Docker could not be installed: its tests will be skipped" >&2
 
 containers-down:
 	$(BIN)/python -m tests.containers.daemon

@@ -63,7 +63,7 @@ def _explain_start(evidence: Evidence) -> Finding | None:
 
 
 def _explain_log(evidence: Evidence) -> Finding | None:
-    """Of the log alone; where that is only what a cluster said, the rule of the cluster tells more."""
+    """Of the log alone; where that is only what a cluster said, its own rule tells more."""
     cause = find_cause(read_log(evidence.log))
     if cause and cause.code.startswith("CON"):
         return first_of(kubernetes.LAST_RULES, evidence) or cause
