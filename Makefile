@@ -17,7 +17,9 @@ quickstart: $(VENV)/quickstart.stamp
 install: $(VENV)/quickstart.stamp
 
 # All that CI runs, in the order of how fast it fails.
-test: $(VENV)/dev.stamp check docker unit end-to-end
+# Containers, clusters and the engines that are installed apart have targets of their own:
+# make containers, make test-cluster, make test-engines.
+test: $(VENV)/dev.stamp check unit end-to-end
 
 check:
 	$(BIN)/ruff check src tests docs benchmarks facts
@@ -27,7 +29,7 @@ check:
 
 unit: $(ORACLE)/stamp
 	LEADLINE_ORACLE_WHEELS=$(ORACLE) $(BIN)/pytest tests --ignore tests/end_to_end \
-		--ignore tests/real_engines -m "not cluster"
+		--ignore tests/real_engines -m "not cluster and not docker"
 
 # The engines' own memory arithmetic, to be asked by the planner's tests; unpacked, not installed.
 $(ORACLE)/stamp: $(VENV)/dev.stamp
@@ -39,7 +41,7 @@ $(ORACLE)/stamp: $(VENV)/dev.stamp
 
 # Real engines; one at a time, since they share the cores.
 end-to-end:
-	$(BIN)/pytest tests/end_to_end --durations 10
+	$(BIN)/pytest tests/end_to_end -m "not docker" --durations 10
 
 # In the order of what matters: the session's time may end before the last.
 REAL_ENGINES := $(addprefix tests/real_engines/,test_vllm.py test_sglang.py test_vllm_0_12.py)

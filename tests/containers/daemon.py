@@ -12,15 +12,15 @@ import os
 import shutil
 import signal
 import site
+import socket
 import subprocess
 import sys
 import tarfile
 import time
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import docker
-from docker.errors import DockerException
 
 HERE = Path(__file__).parent
 STATE = Path(os.environ.get("LEADLINE_TEST_DOCKER", "/var/lib/leadline-test-docker"))
@@ -71,15 +71,20 @@ def mounts() -> list[str]:
 
 
 def _answers() -> bool:
-    try:
-        with closing(docker.DockerClient(base_url=SOCKET, version="1.41")) as client:
-            return bool(client.ping())
-    except DockerException:
-        return False
+    """Asked without the SDK, which leaves its socket open when nobody answers."""
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.settimeout(5)
+        try:
+            asking.connect(f"{STATE}/docker.sock")
+            asking.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+            return b" 200 " in asking.recv(100)
+        except OSError:
+            return False
 
 
 def _spawn() -> None:
     """A hook that does nothing makes the engine accept ``--gpus``, as where there are some."""
+    _forget_the_dead()
     programs = STATE / "bin"
     programs.mkdir(parents=True, exist_ok=True)
     hook = programs / "nvidia-container-runtime-hook"
@@ -106,6 +111,13 @@ def _spawn() -> None:
             start_new_session=True,
             env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"},
         )
+
+
+def _forget_the_dead() -> None:
+    """A daemon that was killed leaves its pid file, and with it none would start."""
+    pid = STATE / "dockerd.pid"
+    if pid.is_file() and not Path(f"/proc/{pid.read_text().strip()}").exists():
+        pid.unlink()
 
 
 def _root_tar() -> bytes:
