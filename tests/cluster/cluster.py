@@ -64,6 +64,7 @@ def up() -> Path:
     engine = start_daemon()
     _load_images(engine)
     (STATE / "log").mkdir(parents=True)
+    _keep_kernel_settings()
     _make_keys()
     _write_files(engine)
     _start_control_plane()
@@ -88,7 +89,24 @@ def down() -> None:
         _remove_pods()
         shutil.rmtree(_VOLUMES, ignore_errors=True)
     _unmount()
+    _restore_kernel_settings()
     shutil.rmtree(STATE, ignore_errors=True)
+
+
+# What a kubelet sets on its machine. With overcommitted memory an engine that asks for too much is
+# killed later, instead of being refused at once.
+_KERNEL = ("vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops")
+
+
+def _keep_kernel_settings() -> None:
+    found = {name: Path("/proc/sys", name).read_text().strip() for name in _KERNEL}
+    (STATE / "kernel.json").write_text(json.dumps(found))
+
+
+def _restore_kernel_settings() -> None:
+    kept = STATE / "kernel.json"
+    for name, value in json.loads(kept.read_text()).items() if kept.is_file() else ():
+        Path("/proc/sys", name).write_text(value)
 
 
 def create(path: str, item: object) -> None:
