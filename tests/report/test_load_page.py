@@ -13,7 +13,7 @@ from tests.factory import MS, failed_exchange, make_clock, make_events, make_exc
 
 from leadline.journal import Journal, Run, create_run
 from leadline.metrics.intervals import Estimate
-from leadline.metrics.sampler import SAMPLE_SCHEMA, telemetry_line
+from leadline.metrics.lines import SAMPLE_SCHEMA, telemetry_line
 from leadline.records import Record, Strain
 from leadline.report.load_charts import distribution_rows, request_rows, ttft_rows
 from leadline.report.load_page import load_pages, word_estimate

@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from leadline.metrics.sampler import Line, telemetry_line
+from leadline.metrics.lines import Line, telemetry_line
 
 Source = Callable[[], Iterator[Line]]
 _NEURON_MONITOR = "/opt/aws/neuron/bin/neuron-monitor"

@@ -14,21 +14,17 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from time import perf_counter_ns
-from typing import Any
 from urllib.parse import urlsplit
 
-SAMPLE_SCHEMA = "leadline.sample/1"
-TELEMETRY_SCHEMA = "leadline.telemetry/1"
+from leadline.metrics.lines import Line, scrape_line
 
 _NICENESS = 5
 _OK = 200
 _MOST_BYTES = 16 * 2**20
 
-Line = dict[str, Any]
 Measure = Callable[[], Iterable[Line]]
 
 
@@ -96,26 +92,7 @@ def scrape(metrics: Line, timeout_s: float) -> Line:
         line["counters"] = read_counters(text, metrics["counters"])
     except (OSError, HTTPException) as error:
         line["failure"] = f"{type(error).__name__}: {error}"
-    return {
-        "schema": SAMPLE_SCHEMA,
-        "at": _utc_now(),
-        "t_ns": perf_counter_ns(),
-        "asked_ns": asked_ns,
-        "deployment": metrics["deployment"],
-        **line,
-    }
-
-
-def telemetry_line(source: str, device: str, facts: Line) -> Line:
-    """The one form of everything that is measured of a device; units stand in the names."""
-    return {
-        "schema": TELEMETRY_SCHEMA,
-        "at": _utc_now(),
-        "t_ns": perf_counter_ns(),
-        "source": source,
-        "device": device,
-        "facts": {name: value for name, value in facts.items() if value is not None},
-    }
+    return scrape_line(asked_ns, metrics["deployment"], line)
 
 
 def _get(url: str, headers: dict[str, str], timeout_s: float) -> str:
@@ -132,10 +109,6 @@ def _get(url: str, headers: dict[str, str], timeout_s: float) -> str:
     if answer.status != _OK:
         raise HTTPException(f"HTTP {answer.status}")
     return body.decode(errors="replace")
-
-
-def _utc_now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 if __name__ == "__main__":

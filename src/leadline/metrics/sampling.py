@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from leadline.journal import Run
-from leadline.metrics.sampler import SAMPLE_SCHEMA
+from leadline.metrics.lines import SAMPLE_SCHEMA
 from leadline.metrics.scrape import growth
 from leadline.records import Record
 
