@@ -16,6 +16,8 @@ from leadline.cli import cli
 from leadline.diagnose.explain import RULES
 from leadline.lint.check import list_rules
 from leadline.spec import (
+    Amounts,
+    Budget,
     Campaign,
     Deployment,
     EndpointTarget,
@@ -111,6 +113,8 @@ def _campaign() -> str:
         "workload.shared_prefix": SharedPrefix,
         "timeouts": Timeouts,
         "gates": Gates,
+        "budget": Budget,
+        "budget.ask_above": Amounts,
     }
     for title, model in models.items():
         parts += [f"## {title}\n", _fields(model)]

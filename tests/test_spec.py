@@ -222,23 +222,23 @@ def test_the_same_cell_twice_is_refused() -> None:
     [
         (
             "{workload.input_token: [1]}",
-            "matrix key 'workload.input_token': no such field; did you mean 'input_tokens'?",
+            "c.yaml:5: matrix.workload.input_token: no such field; did you mean 'input_tokens'?",
         ),
         (
             "{lengths: [1]}",
-            "matrix key 'lengths': write workload.FIELD, settings.NAME or env.NAME",
+            "matrix.lengths: not a matrix key: write workload.FIELD, settings.NAME or env.NAME",
         ),
         (
             "{include: [7]}",
-            "matrix include 7: write a mapping like those of the axes",
+            "matrix.include.0: write a mapping like {workload.repeats: 1}, not 7",
         ),
         (
             "{workload.input_tokens: 10k}",
-            "matrix.workload.input_tokens: Input should be a valid list (given: '10k')",
+            "matrix.workload.input_tokens: write a list of values, not '10k'",
         ),
         (
             "{workload.input_tokens: []}",
-            "List should have at least 1 item after validation, not 0",
+            "matrix.workload.input_tokens: write a list of values, not []",
         ),
     ],
 )
@@ -287,7 +287,7 @@ def test_a_value_inside_the_matrix_is_checked_like_any_other() -> None:
             (
                 "c.yaml:5: zzz: unknown key; known: name, model, hardware, seed, deployments, "
                 "matrix, order, "
-                "workload, timeouts, gates"
+                "workload, timeouts, gates, budget"
             ),
         ),
     ],

@@ -16,6 +16,12 @@ _BYTE_FACTORS = {"B": 1} | {
     for infix, base in (("", 1000), ("i", 1024))
 }
 
+_DURATION = re.compile(
+    r"(?:(?P<h>\d+(?:\.\d+)?)\s*h)?\s*(?:(?P<m>\d+(?:\.\d+)?)\s*m(?:in)?)?\s*"
+    r"(?:(?P<s>\d+(?:\.\d+)?)\s*s)?"
+)
+_DURATION_FACTORS = {"h": 3600, "m": 60, "s": 1}
+
 GIB = 2**30
 
 
@@ -47,6 +53,17 @@ def parse_bytes(text: str) -> int:
     if match is None:
         raise ValueError(f"{text!r} is not a size; write 24GiB, 24GB or 512MiB")
     return int(Fraction(match["number"]) * _BYTE_FACTORS[match["unit"]])
+
+
+def parse_seconds(text: str | float) -> float:
+    """Seconds from ``90``, ``"90s"``, ``"10m"``, ``"2h"`` or ``"1h30m"``."""
+    if isinstance(text, int | float) and not isinstance(text, bool):
+        return float(text)
+    match = _DURATION.fullmatch(str(text).strip())
+    parts = {unit: number for unit, number in match.groupdict().items() if number} if match else {}
+    if not parts:
+        raise ValueError(f"{text!r} is not a duration; write 90s, 10m, 2h or 1h30m")
+    return float(sum(Fraction(number) * _DURATION_FACTORS[unit] for unit, number in parts.items()))
 
 
 def show_tokens(count: int) -> str:

@@ -10,7 +10,7 @@ import pytest
 from leadline.campaign.containers import contain
 from leadline.campaign.run import name_owner
 from leadline.errors import SpecError
-from leadline.render.select import describe_services, group_cells
+from leadline.render.select import describe_services
 from leadline.spec import Campaign, read_campaign
 
 SCOUT = Path(__file__).parents[2] / "examples" / "scout" / "scout.yaml"
@@ -22,13 +22,13 @@ BARE: dict[str, Any] = {
 
 
 def contained(campaign: Campaign) -> Any:
-    (pair,) = group_cells(campaign).items()
+    (pair,) = campaign.starts().items()
     return contain(campaign, *pair)
 
 
 def test_a_planned_container_is_the_rendered_one() -> None:
     campaign = read_campaign(SCOUT)
-    for key, cells in group_cells(campaign).items():
+    for key, cells in campaign.starts().items():
         services, _ = describe_services(campaign, [key.split("/")[0]], try_infeasible=True)
         found = contain(campaign, key, cells)
         assert found.launch in [service.launch(8000) for service in services]
@@ -36,7 +36,7 @@ def test_a_planned_container_is_the_rendered_one() -> None:
 
 def test_a_container_of_a_run_has_a_name_of_its_own_and_is_not_waited_for_long() -> None:
     campaign = read_campaign(SCOUT)
-    key, cells = next(iter(group_cells(campaign).items()))
+    key, cells = next(iter(campaign.starts().items()))
     found = contain(campaign, key, cells)
     launch = found.of_run("20261122-164530-20970d", 18000)
     assert launch.port == 18000

@@ -27,7 +27,6 @@ from leadline.load.server import open_session
 from leadline.plan.local_memory import PLAN_SCHEMA
 from leadline.prompts.corpus import Corpus, load_corpus
 from leadline.prompts.needles import answer_tokens
-from leadline.render.select import group_cells
 from leadline.spec import (
     Campaign,
     Cell,
@@ -58,7 +57,7 @@ async def run_campaign(
             work.recall(Run(path))
             await _remove_leftovers(work)
             _begin(work, resumed=resumed)
-            runs = [_stage(cells)(work, key, cells) for key, cells in group_cells(campaign).items()]
+            runs = [_stage(cells)(work, key, cells) for key, cells in campaign.starts().items()]
             if campaign.order == "interleaved":
                 await take_turns([run for run in runs if not isinstance(run, OfflineRun)])
             for run in runs:
@@ -75,7 +74,7 @@ Corpora = dict[str | tuple[str, ...], Corpus]
 def _check(campaign: Campaign) -> tuple[Corpora, dict[str, Contained]]:
     """Everything that can be known to be wrong before time is spent."""
     containers = {}
-    for key, cells in group_cells(campaign).items():
+    for key, cells in campaign.starts().items():
         deployment = cells[0].settings
         if isinstance(deployment.target, EndpointTarget):
             require_endpoint(deployment, deployment.target)

@@ -24,7 +24,6 @@ from leadline.journal import Redactor
 from leadline.launch import Endpoint, Launch
 from leadline.load.server import Server, open_session
 from leadline.records import Finding
-from leadline.render.select import group_cells
 from leadline.spec import Campaign, Cell, DockerTarget
 
 PORT = 8000
@@ -59,7 +58,7 @@ def open_services(kind: str, redact: Redact = str) -> Services:
 
 def choose_deployment(campaign: Campaign, name: str | None) -> tuple[str, list[Cell]]:
     """The one that is named, or the only one. ``SpecError`` with those that there are."""
-    groups = group_cells(campaign)
+    groups = campaign.starts()
     fitting = [key for key in groups if name is None or key == name or key.split("/")[0] == name]
     if len(fitting) != 1:
         raise SpecError(

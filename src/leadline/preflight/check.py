@@ -8,7 +8,7 @@ from typing import Literal
 
 from leadline.catalog.reading import read_table
 from leadline.errors import PlanError
-from leadline.render.select import describe_variant, group_cells
+from leadline.render.select import describe_variant
 from leadline.render.service import Service
 from leadline.spec import Campaign, DockerTarget
 
@@ -78,7 +78,7 @@ class Needs:
 def read_needs(campaign: Campaign) -> Needs:
     services: list[Service] = []
     unplanned: list[str] = []
-    groups = group_cells(campaign)
+    groups = campaign.starts()
     deployments = [cells[0].settings for cells in groups.values()]
     engines = read_table("containers")
     for key, cells in groups.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from typing import NamedTuple
 
 from leadline.errors import SpecError
@@ -42,12 +41,6 @@ def describe_services(
     return services, refused
 
 
-def group_cells(campaign: Campaign) -> dict[str, list[Cell]]:
-    """The cells of each deployment variant."""
-    cells = campaign.cells()
-    return {key: list(own) for key, own in groupby(cells, key=lambda cell: cell.deployment)}
-
-
 def describe_variant(
     campaign: Campaign, key: str, cells: Sequence[Cell]
 ) -> tuple[Service, Refusal | None]:
@@ -77,7 +70,7 @@ def _variants(campaign: Campaign, names: Sequence[str]) -> Iterator[tuple[str, l
                 where="--deployment",
                 cure=f"known: {', '.join(sorted(known))}",
             )
-    for key, group in group_cells(campaign).items():
+    for key, group in campaign.starts().items():
         if not names or key.split("/")[0] in names:
             yield key, group
 

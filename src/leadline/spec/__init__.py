@@ -1,11 +1,14 @@
 """A campaign file as frozen models: read strictly, every error with its line and its cure."""
 
+from leadline.spec.budget import Amounts, Budget
 from leadline.spec.campaign import Campaign, Cell, Deployment
 from leadline.spec.frozen import MAX, NAME, Frozen, Name, TokenCount
 from leadline.spec.gates import Gate, Gates, Timeouts
 from leadline.spec.lengths import Distribution, Lognormal, Uniform, longest
 from leadline.spec.load import Arrivals, Goals, Levels, Load, RateRange, Sweep, UserRange
+from leadline.spec.order import Turn, order_work, take_turns
 from leadline.spec.reading import parse_campaign, read_campaign
+from leadline.spec.select import select_cells
 from leadline.spec.target import (
     DockerTarget,
     EndpointTarget,
@@ -19,8 +22,10 @@ from leadline.spec.workload import Api, PromptForm, SharedPrefix, Workload
 __all__ = [
     "MAX",
     "NAME",
+    "Amounts",
     "Api",
     "Arrivals",
+    "Budget",
     "Campaign",
     "Cell",
     "Deployment",
@@ -45,10 +50,14 @@ __all__ = [
     "Target",
     "Timeouts",
     "TokenCount",
+    "Turn",
     "Uniform",
     "UserRange",
     "Workload",
     "longest",
+    "order_work",
     "parse_campaign",
     "read_campaign",
+    "select_cells",
+    "take_turns",
 ]

@@ -10,10 +10,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
+from leadline.spec.budget import Budget
 from leadline.spec.frozen import Frozen, Name, nearest
 from leadline.spec.gates import Gates, Timeouts
 from leadline.spec.lengths import show_length
-from leadline.spec.matrix import Axis, change_workload, points
+from leadline.spec.matrix import Matrix, Point, change_workload, expand, require_effect
 from leadline.spec.target import ProcessTarget, Target
 from leadline.spec.workload import Workload
 
@@ -41,6 +42,18 @@ class Cell(Frozen):
     """Key of the deployment variant it runs on; equal for all cells that can share one."""
     settings: Deployment
     workload: Workload
+    labels: tuple[str, ...] = ()
+    """The deployment's name and ``field=value`` for all that tells the cell from others."""
+
+    @property
+    def workload_key(self) -> str:
+        """Equal for the same workload on any deployment."""
+        return self.key.removeprefix(f"{self.deployment}/")
+
+    @property
+    def trials(self) -> range:
+        """Their numbers; a load is one."""
+        return range(1, 2 if self.is_load else self.workload.repeats + 1)
 
     @property
     def is_load(self) -> bool:
@@ -56,9 +69,10 @@ class Campaign(Frozen):
     seed: int | None = None
     """Fixed: the same prompts in every run. Left out: fresh ones, so that no cache knows them."""
     deployments: Annotated[Mapping[Name, Deployment], Field(min_length=1)]
-    matrix: Mapping[str, Annotated[list[Any], Field(min_length=1)]] = {}
+    matrix: Matrix = {}  # noqa: RUF012  (frozen)
     """Any ``workload.FIELD``, ``settings.NAME`` or ``env.NAME`` to a list of values; every
-    combination is a cell. ``include`` lists further single combinations."""
+    combination is a cell. ``zip`` takes such lists value by value together, ``exclude`` leaves out
+    what matches, ``include`` adds to what matches, or adds a combination of its own."""
     order: Literal["in_turn", "interleaved"] = "in_turn"
     """``in_turn``: one deployment after the other. ``interleaved``: all are up at once, and take
     turns trial by trial, so that none is measured in another hour than its rivals; the report then
@@ -66,16 +80,22 @@ class Campaign(Frozen):
     workload: Workload = Workload()
     timeouts: Timeouts = Timeouts()
     gates: Gates = Gates()
+    budget: Budget = Budget()
+    """What the run may take; it stops cleanly before that is exceeded, and a larger one resumes."""
 
     @model_validator(mode="after")
     def _resolves(self) -> Campaign:
         for name in self.deployments:
             deployment = self.deployment(name)
             _require_engine(name, deployment)
-        for cell in self.cells():
+        require_effect(self.matrix, list(self.deployments))
+        cells = list(self.cells())
+        if not cells:
+            raise ValueError("matrix: exclude leaves no cell")
+        for cell in cells:
             if problem := cell.workload.problem():
                 raise ValueError(f"cell {cell.key!r}: workload.{problem}")
-        keys = Counter(cell.key for cell in self.cells())
+        keys = Counter(cell.key for cell in cells)
         for key, count in keys.items():
             if count > 1:
                 raise ValueError(f"matrix: cell {key!r} comes twice; name each combination once")
@@ -100,32 +120,49 @@ class Campaign(Frozen):
         return parent.model_copy(update=changed)
 
     def cells(self) -> Iterator[Cell]:
-        """Every cell, deployments first, so that cells sharing a server are neighbours."""
-        combinations = list(points(self.matrix))
+        """Every cell once, deployments first."""
         for name in self.deployments:
             base = self.deployment(name)
-            for point in combinations:
+            for point in expand(self.matrix, name):
                 yield _cell(name, base, self.workload, point)
 
+    def starts(self) -> dict[str, list[Cell]]:
+        """The cells that share one start, by deployment variant; in the order of the campaign."""
+        groups: dict[str, list[Cell]] = {}
+        for cell in self.cells():
+            groups.setdefault(cell.deployment, []).append(cell)
+        return groups
+
     def digest(self) -> str:
-        """Hash of the resolved campaign: a run is resumed only by an equal one."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """Hash of the resolved campaign: a run is resumed only by an equal one, whatever it may
+        cost.
+        """
+        canonical = json.dumps(self.model_dump(mode="json", exclude={"budget"}), sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def _cell(name: str, base: Deployment, workload: Workload, point: tuple[Axis, ...]) -> Cell:
-    settings = {field: value for group, field, value in point if group == "settings"}
-    env = {field: str(value) for group, field, value in point if group == "env"}
-    changed = {field: value for group, field, value in point if group == "workload"}
-    key = "/".join([name, *(f"{field}={value}" for field, value in {**settings, **env}.items())])
+def _cell(name: str, base: Deployment, workload: Workload, point: Point) -> Cell:
+    settings, changed = _within(point, "settings"), _within(point, "workload")
+    env = {field: str(value) for field, value in _within(point, "env").items()}
+    names = [name, *(f"{field}={value}" for field, value in {**settings, **env}.items())]
+    key = "/".join(names)
     deployment = base.model_copy(
         update={"settings": {**base.settings, **settings}, "env": {**base.env, **env}}
     )
     workload = change_workload(workload, changed)
     labels = [f"{field}={_label(workload, field)}" for field in {"input_tokens": None, **changed}]
     return Cell(
-        key="/".join([key, *labels]), deployment=key, settings=deployment, workload=workload
+        key="/".join([key, *labels]),
+        deployment=key,
+        settings=deployment,
+        workload=workload,
+        labels=(*names, *labels),
     )
+
+
+def _within(point: Point, group: str) -> dict[str, Any]:
+    start = f"{group}."
+    return {p.removeprefix(start): value for p, value in point.items() if p.startswith(start)}
 
 
 def _label(workload: Workload, field: str) -> str:

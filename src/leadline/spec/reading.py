@@ -13,6 +13,7 @@ from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.reader import ReaderError
 
 from leadline.errors import SpecError
+from leadline.spec.budget import Amounts, Budget
 from leadline.spec.campaign import Campaign, Deployment
 from leadline.spec.frozen import nearest
 from leadline.spec.gates import Gates, Timeouts
@@ -130,6 +131,8 @@ _FIELDS: dict[str, type[BaseModel]] = {
     "workload": Workload,
     "timeouts": Timeouts,
     "gates": Gates,
+    "budget": Budget,
+    "ask_above": Amounts,
     "target": EndpointTarget,
 }
 
