@@ -114,10 +114,20 @@ def _spawn() -> None:
 
 
 def _forget_the_dead() -> None:
-    """A daemon that was killed leaves its pid file, and with it none would start."""
+    """A daemon that was killed leaves its pid file, and with it none would start.
+
+    One whose parent has not heard of its end yet is dead too.
+    """
     pid = STATE / "dockerd.pid"
-    if pid.is_file() and not Path(f"/proc/{pid.read_text().strip()}").exists():
+    if pid.is_file() and not _lives(int(pid.read_text())):
         pid.unlink()
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
 
 
 def _root_tar() -> bytes:
