@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 from tests.end_to_end.conftest import Finish, Start, our_servers, wait_for
 
 CampaignFile = Callable[..., Path]
@@ -63,6 +65,16 @@ def test_context_larger_than_memory_is_ruled_out_by_the_plan(
     assert not (outcome.run / "logs").exists()
 
 
+@pytest.fixture
+def refused_above_100_gib() -> Iterator[None]:
+    """Memory is refused when it is asked for, also where the kernel would promise any amount."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (100 << 30, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@pytest.mark.usefixtures("refused_above_100_gib")
 def test_context_larger_than_memory_fails_on_the_real_engine_when_forced(
     start: Start, finish: Finish, campaign_file: CampaignFile
 ) -> None:
