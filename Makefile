@@ -29,7 +29,7 @@ check:
 
 unit: $(ORACLE)/stamp
 	LEADLINE_ORACLE_WHEELS=$(ORACLE) $(BIN)/pytest tests --ignore tests/end_to_end \
-		--ignore tests/real_engines -m "not cluster and not docker"
+		--ignore tests/real_engines -m "not cluster and not docker" --numprocesses logical
 
 # The engines' own memory arithmetic, to be asked by the planner's tests; unpacked, not installed.
 $(ORACLE)/stamp: $(VENV)/dev.stamp
