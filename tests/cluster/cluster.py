@@ -64,11 +64,11 @@ def up() -> Path:
     engine = start_daemon()
     _load_images(engine)
     (STATE / "log").mkdir(parents=True)
-    _keep_kernel_settings()
+    _share_mounts()
     _make_keys()
     _write_files(engine)
     _start_control_plane()
-    _run("kubelet", *_kubelet_flags(engine))
+    _run("kubelet", *_kubelet_flags(engine), within=_own_kernel_settings())
     _wait("the node is ready", _node_ready)
     create("/apis/storage.k8s.io/v1/storageclasses", _STORAGE)
     return KUBECONFIG
@@ -89,24 +89,41 @@ def down() -> None:
         _remove_pods()
         shutil.rmtree(_VOLUMES, ignore_errors=True)
     _unmount()
-    _restore_kernel_settings()
     shutil.rmtree(STATE, ignore_errors=True)
 
 
-# What a kubelet sets on its machine. With overcommitted memory an engine that asks for too much is
-# killed later, instead of being refused at once.
-_KERNEL = ("vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops")
+# What a kubelet wants of its machine, and sets there if it finds something else. It runs where these
+# files have other files over them: the machine keeps its own settings, whoever is killed when. With
+# memory overcommitted an engine that asks for too much would not be refused, but killed later.
+_KERNEL = {
+    "vm/overcommit_memory": 1,
+    "vm/panic_on_oom": 0,
+    "kernel/panic": 10,
+    "kernel/panic_on_oops": 1,
+    "kernel/keys/root_maxkeys": 1_000_000,
+    "kernel/keys/root_maxbytes": 25_000_000,
+    "net/bridge/bridge-nf-call-iptables": 1,
+}
 
 
-def _keep_kernel_settings() -> None:
-    found = {name: Path("/proc/sys", name).read_text().strip() for name in _KERNEL}
-    (STATE / "kernel.json").write_text(json.dumps(found))
+def _own_kernel_settings() -> tuple[str, ...]:
+    """The words before a command that let it see, and set, files of ours as the kernel's."""
+    steps = ["set -e", "mount --make-private /proc"]
+    for name, value in _KERNEL.items():
+        file, real = STATE / "kernel" / name.replace("/", "."), Path("/proc/sys", name)
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"{value}\n")
+        if real.exists():
+            steps.append(f"mount --bind {file} {real}")
+    steps.append('exec "$@"')
+    shell = ("/bin/sh", "-c", "\n".join(steps), "sh")
+    return ("/usr/bin/unshare", "--mount", "--propagation", "unchanged", *shell)
 
 
-def _restore_kernel_settings() -> None:
-    kept = STATE / "kernel.json"
-    for name, value in json.loads(kept.read_text()).items() if kept.is_file() else ():
-        Path("/proc/sys", name).write_text(value)
+def _share_mounts() -> None:
+    """What the kubelet mounts for a pod, the Docker engine must see."""
+    subprocess.run(["/bin/mount", "--bind", STATE, STATE], check=True)
+    subprocess.run(["/bin/mount", "--make-shared", STATE], check=True)
 
 
 def create(path: str, item: object) -> None:
@@ -151,7 +168,8 @@ def _remove_pods() -> None:
 
 def _unmount() -> None:
     mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-    for mount in sorted((m for m in mounts if m.startswith(f"{STATE}/")), reverse=True):
+    ours = (mount for mount in mounts if f"{mount}/".startswith(f"{STATE}/"))
+    for mount in sorted(ours, reverse=True):
         subprocess.run(["/bin/umount", mount], check=False)
 
 
@@ -247,6 +265,7 @@ def _kubelet_settings() -> dict[str, object]:
         "cgroupDriver": "cgroupfs",
         "failSwapOn": False,
         "hairpinMode": "none",
+        "makeIPTablesUtilChains": False,
         "oomScoreAdj": 0,
         "imageGCHighThresholdPercent": 100,
         "evictionHard": {
@@ -355,11 +374,11 @@ def _kubelet_flags(engine: str) -> tuple[str, ...]:
     )
 
 
-def _run(name: str, *flags: str) -> None:
+def _run(name: str, *flags: str, within: tuple[str, ...] = ()) -> None:
     program = shutil.which(name) if name == "etcd" else str(PROGRAMS / name)
     with (STATE / "log" / name).open("w") as log:
         process = subprocess.Popen(
-            [str(program), *flags],
+            [*within, str(program), *flags],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
