@@ -42,7 +42,7 @@ def test_the_smallest_campaign_has_the_documented_defaults() -> None:
     assert workload.limit_probes is True
     assert campaign.deployment("x").target == ProcessTarget()
     assert campaign.deployment("x").model == "tiny"
-    assert campaign.timeouts.start_s == 600
+    assert campaign.timeouts.limit_start() == 600
     assert campaign.timeouts.first_token_s is None
     assert campaign.seed is None
 

@@ -22,6 +22,7 @@ _DURATION = re.compile(
 )
 _DURATION_FACTORS = {"h": 3600, "m": 60, "s": 1}
 
+MIB = 2**20
 GIB = 2**30
 
 

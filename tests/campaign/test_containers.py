@@ -31,32 +31,38 @@ def test_a_planned_container_is_the_rendered_one() -> None:
     for key, cells in campaign.starts().items():
         services, _ = describe_services(campaign, [key.split("/")[0]], try_infeasible=True)
         found = contain(campaign, key, cells)
-        assert found.launch in [service.launch(8000) for service in services]
+        assert found.service in services
 
 
 def test_a_container_of_a_run_has_a_name_of_its_own_and_is_not_waited_for_long() -> None:
     campaign = read_campaign(SCOUT)
     key, cells = next(iter(campaign.starts().items()))
     found = contain(campaign, key, cells)
-    launch = found.of_run("20261122-164530-20970d", 18000)
+    service = found.service.of_run("20261122-164530-20970d")
+    launch = service.launch(18000)
     assert launch.port == 18000
     assert launch.container
-    assert launch.container.name == f"{found.name[:40]}-20261122-164530-20970d"
+    assert launch.container.name == f"{found.service.name[:40]}-20261122-164530-20970d"
     assert len(launch.container.name) <= 63
     assert launch.container.stop_s <= 30
+    assert [volume.source for volume in launch.container.volumes] == [
+        volume.source for volume in found.service.mounts()
+    ]
 
 
 def test_without_hardware_the_image_the_program_and_the_model_are_all(tmp_path: Path) -> None:
     model = tmp_path / "m.gguf"
     model.touch()
     found = contained(Campaign.model_validate({**BARE, "model": str(model)}))
-    container = found.launch.container
-    assert (container.image, found.service, found.refusal) == ("i:1", None, None)
+    launch = found.service.launch(8000)
+    container = launch.container
+    assert container
+    assert (container.image, found.service.start, found.refusal) == ("i:1", None, None)
     assert [(v.source, v.path, v.read_only) for v in container.volumes] == [
         (str(model), str(model), True)
     ]
-    assert "0.0.0.0" in found.launch.argv  # noqa: S104
-    assert found.launch.base_url == "http://127.0.0.1:8000"
+    assert "0.0.0.0" in launch.argv  # noqa: S104
+    assert launch.base_url == "http://127.0.0.1:8000"
 
 
 def test_without_hardware_and_image_nothing_can_be_started() -> None:

@@ -92,9 +92,9 @@ def down() -> None:
     shutil.rmtree(STATE, ignore_errors=True)
 
 
-# What a kubelet wants of its machine, and sets there if it finds something else. It runs where these
-# files have other files over them: the machine keeps its own settings, whoever is killed when. With
-# memory overcommitted an engine that asks for too much would not be refused, but killed later.
+# What a kubelet wants of its machine, and sets if it finds something else. It runs where other files
+# lie over these: the machine keeps its own settings, whoever is killed when. With memory
+# overcommitted an engine that asks for too much would not be refused, but killed later.
 _KERNEL = {
     "vm/overcommit_memory": 1,
     "vm/panic_on_oom": 0,

@@ -130,8 +130,7 @@ def make_pod(launch: Launch, namespace: str) -> list[Object]:
         name = f"v{len(pod['volumes'])}"
         pod["volumes"].append({"name": name, "hostPath": {"path": volume.source}})
         server["volumeMounts"].append({"name": name, "mountPath": volume.path, "readOnly": True})
-    # policy/v1 came with Kubernetes 1.21.
-    return [item for item in objects if item["kind"] != "PodDisruptionBudget"]
+    return objects
 
 
 def _memory(launch: Launch) -> int:

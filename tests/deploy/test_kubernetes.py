@@ -121,6 +121,7 @@ def left(place: KubernetesPlace) -> set[str]:
         "PersistentVolumeClaim": "/api/v1/namespaces/{}/persistentvolumeclaims",
         "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
         "ReplicaSet": "/apis/apps/v1/namespaces/{}/replicasets",
+        "PodDisruptionBudget": "/apis/policy/v1beta1/namespaces/{}/poddisruptionbudgets",
     }
     found = set()
     for kind, path in paths.items():
@@ -347,7 +348,7 @@ def test_a_crash_loop_keeps_the_log_of_the_first_end(
 
     async def look(cluster: Cluster) -> tuple[tuple[str, ...], bytes]:
         objects = make_pod(what, place.namespace)
-        async for _ in apply_all(cluster, place.namespace, name, objects, ()):
+        async for _ in apply_all(cluster, place.namespace, objects):
             pass
         seen = watch.PodWatch(cluster, place.namespace, name)
         while not any("CrashLoopBackOff" in line for line in seen.waiting_lines()):
@@ -434,26 +435,41 @@ def test_somebody_elses_object_of_that_name_is_left_alone(
 def test_a_half_failed_apply_leaves_nothing_but_the_claims(
     place: KubernetesPlace, tmp_path: Path
 ) -> None:
-    """The tests' cluster is older than the disruption budget that is rendered last."""
-
     def whole(launch: Launch, namespace: str) -> list[Object]:
-        return [*make_pod(launch, namespace), budget(launch, namespace)]
+        return [*make_pod(launch, namespace), unknown(launch, namespace)]
 
     error = refused(place, tmp_path / "log", manifest=whole)
-    assert "the cluster does not know /apis/policy/v1" in error.what
-    assert "1.21" in error.cure
+    assert "the cluster does not know /apis/leaderworkerset.x-k8s.io/v1" in error.what
     assert explained(error)[0] == "K8S012"
     assert becomes(lambda: left(place), {"PersistentVolumeClaim"})
 
 
-def budget(launch: Launch, namespace: str) -> Object:
+def unknown(launch: Launch, namespace: str) -> Object:
     assert launch.container
     return {
-        "apiVersion": "policy/v1",
-        "kind": "PodDisruptionBudget",
+        "apiVersion": "leaderworkerset.x-k8s.io/v1",
+        "kind": "LeaderWorkerSet",
         "metadata": {"name": launch.container.name, "namespace": namespace},
-        "spec": {"maxUnavailable": 0},
     }
+
+
+def test_an_older_cluster_gets_the_disruption_budget_in_its_own_version(
+    place: KubernetesPlace, tmp_path: Path
+) -> None:
+    """policy/v1 came with Kubernetes 1.21."""
+    target, what = place.target(), place.launch("serve()")
+    assert what.container
+    path = f"/apis/policy/v1beta1/namespaces/{place.namespace}/poddisruptionbudgets"
+
+    async def run() -> Any:
+        try:
+            await target.start(what, tmp_path / "log", 20, lambda _: None)
+            return test_cluster.read(f"{path}/{what.container.name}")
+        finally:
+            await target.stop()
+
+    assert asyncio.run(run())["spec"]["maxUnavailable"] == 0
+    assert test_cluster.read(path)["items"] == []
 
 
 def test_two_services_share_a_namespace(place: KubernetesPlace, tmp_path: Path) -> None:
@@ -492,7 +508,7 @@ def test_a_leaderworkerset_is_taken_by_its_definition(place: KubernetesPlace) ->
     objects = make_group(place.launch("serve()", container={"name": name}), place.namespace)
 
     async def apply(cluster: Cluster) -> None:
-        async for _ in apply_all(cluster, place.namespace, name, objects, ()):
+        async for _ in apply_all(cluster, place.namespace, objects):
             pass
         (found,) = await find_workloads(cluster, place.namespace)
         assert found["kind"] == "LeaderWorkerSet"
@@ -512,8 +528,7 @@ def make_group(launch: Launch, namespace: str) -> list[Object]:
     assert launch.container
     container = replace(launch.container, devices=Devices("nvidia", 8, nodes=2))
     service = describe(replace(launch, container=container))
-    objects = [item for item, _ in list_objects(service, namespace)]
-    return [item for item in objects if item["kind"] != "PodDisruptionBudget"]
+    return [item for item, _ in list_objects(service, namespace)]
 
 
 GROUPS = "/apis/leaderworkerset.x-k8s.io/v1/leaderworkersets"
@@ -647,7 +662,7 @@ def test_what_a_killed_leadline_left_is_found_and_removed(
         (found,) = await find_workloads(cluster, place.namespace)
         assert found["metadata"]["name"] == name
         what = place.launch("serve()", container={"name": name})
-        objects = [*make_pod(what, place.namespace), secret_of(place.namespace, name)]
+        objects = [*make_pod(what, place.namespace), secret_of(place.namespace, name, {})]
         await remove_all(cluster, objects, claims=True)
 
     asked(remove)

@@ -3,73 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from leadline.catalog.reading import read_table
 from leadline.engines.engine import LaunchRequest, load_engine
 from leadline.engines.llamacpp import model_file
 from leadline.errors import SpecError
-from leadline.launch import Container, Devices, Launch
+from leadline.launch import Container, Devices
 from leadline.render.select import Refusal, describe_variant
 from leadline.render.service import (
     ANYWHERE,
     PORT,
     Service,
-    docker_target,
+    cluster_target,
+    container_target,
     give_devices,
     label,
     own_volumes,
 )
-from leadline.spec import Campaign, Cell, Deployment
-
-_START_S = 600
-_STOP_S = 30
-"""Nobody but the campaign has requests there: it need not wait for the longest."""
+from leadline.spec import Campaign, Cell, ContainerTarget, Deployment, DockerTarget
 
 
 @dataclass(frozen=True)
 class Contained:
-    """What starts one deployment in a container; its port is chosen at each start."""
+    """What starts one deployment in a container, and where."""
 
-    launch: Launch
-    start_limit_s: float = _START_S
-    service: Service | None = None
-    """Where a plan sized it; ``None``: nothing is known but the image."""
+    service: Service
+    target: ContainerTarget
     refusal: Refusal | None = None
     """Why the plan says that it cannot work."""
 
-    @property
-    def name(self) -> str:
-        assert self.launch.container  # noqa: S101
-        return self.launch.container.name
-
-    def of_run(self, run_id: str, port: int) -> Launch:
-        """Named so that no other run, and no service that is up, has the same container."""
-        container = self.launch.container
-        assert container  # noqa: S101
-        name = f"{container.name[: 62 - len(run_id)]}-{label(run_id)}"
-        stop_s = min(container.stop_s, _STOP_S)
-        return replace(
-            self.launch, port=port, container=replace(container, name=name, stop_s=stop_s)
-        )
-
 
 def contain(campaign: Campaign, key: str, cells: Sequence[Cell]) -> Contained:
-    """The container of one deployment variant, whatever target it names.
+    """The container of one deployment variant.
 
     Raises ``SpecError`` or ``PlanError`` for what cannot be meant or planned.
     """
     deployment = cells[0].settings
+    target = container_target(deployment)
     if campaign.hardware and deployment.engine_name in read_table("containers"):
         service, refusal = describe_variant(campaign, key, cells)
-        return Contained(service.launch(PORT), service.start_limit_s, service, refusal)
-    return Contained(_bare(campaign.name, key, deployment))
+        return Contained(service, target, refusal)
+    return Contained(_bare(campaign.name, key, deployment, target), target)
 
 
-def _bare(campaign: str, key: str, deployment: Deployment) -> Launch:
+def _bare(campaign: str, key: str, deployment: Deployment, target: ContainerTarget) -> Service:
     """Without hardware there is no plan: the image, the program, what is mounted."""
-    target = docker_target(deployment)
     engine = load_engine(deployment.engine_name or "")
     if engine.launch is None or target.image is None:
         raise SpecError(
@@ -77,9 +57,10 @@ def _bare(campaign: str, key: str, deployment: Deployment) -> Launch:
             where="deployments",
             cure="give target.image (and target.executable), or hardware (8xH200) for a plan",
         )
+    model = _model(deployment, target)
     launch = engine.launch(
         LaunchRequest(
-            model=_model(deployment),
+            model=model,
             port=PORT,
             host=ANYWHERE,
             settings=deployment.settings,
@@ -87,20 +68,27 @@ def _bare(campaign: str, key: str, deployment: Deployment) -> Launch:
             executable=target.executable or _program(engine.name),
         )
     )
-    container = Container(
+    return Service(
         name=label(f"{campaign}-{key}"),
+        engine=engine.name,
+        model=deployment.model or "",
+        served_model=launch.served_model,
         image=target.image,
-        entrypoint=launch.argv[:1],
-        port=PORT,
+        program=launch.argv[:1],
+        arguments=launch.argv[1:],
+        settings=deployment.settings,
+        env=launch.env,
+        own_env=deployment.env,
+        secrets=("HF_TOKEN",),
         devices=give_devices(Devices(), target),
         shm_bytes=target.shm_size or Container.shm_bytes,
+        volumes=own_volumes(target, model_file(model)),
+        phases=launch.phases,
         memory_bytes=target.memory,
-        volumes=own_volumes(target, model_file(_model(deployment))),
-        secrets=("HF_TOKEN",),
         env_file=target.env_file,
         pull=target.pull,
+        cluster=cluster_target(deployment),
     )
-    return replace(launch, host="127.0.0.1", container=container)
 
 
 def _lacking(deployment: Deployment) -> str:
@@ -109,10 +97,11 @@ def _lacking(deployment: Deployment) -> str:
     return "without hardware no plan names its image"
 
 
-def _model(deployment: Deployment) -> str:
-    """A path of this machine as the container will see it: absolute."""
+def _model(deployment: Deployment, target: ContainerTarget) -> str:
+    """In Docker a path of this machine as the container will see it: absolute."""
     path = Path(deployment.model or "").expanduser()
-    return str(path.absolute()) if path.exists() else deployment.model or ""
+    here = isinstance(target, DockerTarget) and path.exists()
+    return str(path.absolute()) if here else deployment.model or ""
 
 
 def _program(engine: str) -> str | None:

@@ -60,6 +60,13 @@ class DeploymentRun:
         infeasible = plan is not None and plan.verdict == "infeasible"
         return infeasible and not self.work.options.try_infeasible
 
+    @property
+    def _start_limit_s(self) -> float:
+        timeouts = self.work.campaign.timeouts
+        if self.container is None:
+            return timeouts.limit_start()
+        return timeouts.limit_start(self.container.service.start_limit_s)
+
     async def _attempt(self) -> None:
         """One start: until all is done, or a fresh one is needed."""
         async with self.up() as sender:
@@ -96,7 +103,7 @@ class DeploymentRun:
             self.work.session,
             self.deployment,
             journal.log_path(self.key, self.attempt),
-            self.work.campaign.timeouts.start_s,
+            self._start_limit_s,
             journal.redact,
             lambda phase: watcher.phase(self.key, phase),
             self.container,

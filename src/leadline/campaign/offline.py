@@ -88,7 +88,7 @@ class OfflineRun(DeploymentRun):
         self.work.watcher.phase(self.key, phase)
 
     async def _wait_loaded(self, script: ScriptTarget, log: Path) -> None:
-        told = await script.next_fact(self.work.campaign.timeouts.start_s)
+        told = await script.next_fact(self.work.campaign.timeouts.limit_start())
         if told["status"] != "ok":
             raise script.failed(str(told.get("error")))
         engine = load_engine(self.deployment.engine_name or "")

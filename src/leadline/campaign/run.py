@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import secrets
 from contextlib import suppress
@@ -16,12 +15,12 @@ from leadline.campaign.environment import describe_environment, describe_file
 from leadline.campaign.interleaved import take_turns
 from leadline.campaign.offline import OfflineRun, plan_script, require_offline
 from leadline.campaign.planning import plan_local
+from leadline.campaign.platforms import distinct_platforms, open_services
 from leadline.campaign.serving import plan_launch, require_endpoint
 from leadline.campaign.watch import Watcher
 from leadline.campaign.work import RunOptions, Work
-from leadline.deploy.containers import remove_owned
-from leadline.deploy.target import StartError
 from leadline.engines.llamacpp import model_file
+from leadline.errors import DeployError
 from leadline.journal import Journal, Redactor, Run, create_run, find_unfinished
 from leadline.load.server import open_session
 from leadline.plan.local_memory import PLAN_SCHEMA
@@ -30,8 +29,8 @@ from leadline.prompts.needles import answer_tokens
 from leadline.spec import (
     Campaign,
     Cell,
+    ContainerTarget,
     Deployment,
-    DockerTarget,
     EndpointTarget,
     OfflineTarget,
     ProcessTarget,
@@ -80,7 +79,7 @@ def _check(campaign: Campaign) -> tuple[Corpora, dict[str, Contained]]:
             require_endpoint(deployment, deployment.target)
         elif isinstance(deployment.target, OfflineTarget):
             plan_script(deployment, deployment.target, Path("load.py"))
-        elif isinstance(deployment.target, DockerTarget):
+        elif isinstance(deployment.target, ContainerTarget):
             containers[key] = contain(campaign, key, cells)
         else:
             plan_launch(deployment, port=1)
@@ -99,9 +98,11 @@ def name_owner(facts: dict[str, Any]) -> str:
 
 async def _remove_leftovers(work: Work) -> None:
     """What a killed Leadline left running of this very run."""
-    if work.containers and work.attempts:
-        with suppress(StartError):  # no engine answers: each deployment will say so
-            for name in await asyncio.to_thread(remove_owned, work.owner):
+    platforms = distinct_platforms(work.containers.values()) if work.attempts else []
+    for target in platforms:
+        with suppress(DeployError):  # none answers: each deployment will say so
+            services = open_services(target, work.journal.redact)
+            for name in await services.remove_owned(work.owner):
                 work.journal.event("leftover_removed", container=name)
 
 
@@ -146,7 +147,7 @@ def _environment(work: Work, deployments: dict[str, Deployment]) -> dict[str, An
     models = {
         key: describe_file(Path(model_file(item.model or "")).expanduser())
         for key, item in deployments.items()
-        if isinstance(item.target, ProcessTarget | DockerTarget)
+        if isinstance(item.target, ProcessTarget | ContainerTarget)
     }
     corpora = {
         name if isinstance(name, str) else " + ".join(name): {

@@ -11,8 +11,8 @@ from typing import Any
 import aiohttp
 
 from leadline.campaign.containers import Contained
+from leadline.campaign.platforms import open_services
 from leadline.deploy import process
-from leadline.deploy.docker import DockerTarget
 from leadline.deploy.endpoint import api_key, reach
 from leadline.deploy.process import free_port
 from leadline.deploy.target import OnPhase, Target, deployed
@@ -45,7 +45,7 @@ class Served:
     pool_tokens: int | None = None
     """What the KV cache holds, where it can bound one request although the window does not."""
     place: Mapping[str, Any] = field(default_factory=dict)
-    """Where it runs: the container and the digest of its image."""
+    """Where it runs: the container or pod, and the digest of its image."""
     words: EngineWords = field(default_factory=EngineWords)
     waiting: list[dict[str, float]] = field(default_factory=list)
     """Gauges seen while the last request had waited for most of its time limit."""
@@ -75,7 +75,7 @@ async def serving(
 ) -> AsyncIterator[Served]:
     """The deployment's server for the length of the block; what we started is stopped after it.
 
-    ``container`` is what starts a deployment whose target is docker; ``owner`` the run's id.
+    ``container`` is what starts a deployment that runs in one; ``owner`` the run's id.
 
     Raises ``StartError`` or another ``LeadlineError`` if it does not come up as it should.
     """
@@ -86,12 +86,14 @@ async def serving(
     port = getattr(deployment.target, "port", None) or free_port()
     target: Target
     if container:
-        target, launch = DockerTarget(redact, owner), container.of_run(owner, port)
+        service = container.service.of_run(owner)
+        target = open_services(container.target, redact).target(service, owner)
+        launch = service.launch(port)
     else:
         target, launch = process.ProcessTarget(redact), plan_launch(deployment, port)
     async with deployed(target, launch, log, timeout_s, on_phase) as endpoint:
         served = await _know(Server(session, endpoint), engine, deployment, target)
-        yield replace(served, place=target.facts) if isinstance(target, DockerTarget) else served
+        yield replace(served, place=target.facts)
 
 
 def plan_launch(deployment: Deployment, port: int) -> Launch:
@@ -179,8 +181,8 @@ async def choose_encoder(server: Server, engine: Engine, deployment: Deployment)
 def _tokenizer_folder(deployment: Deployment) -> str | None:
     """The folder of a model that we serve ourselves, if it holds a tokenizer."""
     folder = Path(deployment.model or "").expanduser()
-    ours = deployment.target.kind in ("process", "docker") and (folder / "tokenizer.json").is_file()
-    return str(folder) if ours else None
+    ours = not isinstance(deployment.target, EndpointTarget)
+    return str(folder) if ours and (folder / "tokenizer.json").is_file() else None
 
 
 def _window_setting(deployment: Deployment, engine: Engine) -> int | None:

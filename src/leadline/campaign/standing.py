@@ -4,56 +4,52 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from importlib import import_module
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import aiohttp
 
 from leadline.campaign.containers import Contained, contain
 from leadline.campaign.failures import explain_start
+from leadline.campaign.platforms import name_platform, open_services
 from leadline.campaign.serving import plan_launch
 from leadline.deploy.log import Redact
 from leadline.deploy.process import ProcessTarget
-from leadline.deploy.standing import Services
 from leadline.deploy.target import OnPhase, StartError, deployed
 from leadline.errors import EngineError, PlanError, SpecError
 from leadline.journal import Redactor
-from leadline.launch import Endpoint, Launch
+from leadline.launch import Endpoint
 from leadline.load.server import Server, open_session
 from leadline.records import Finding
-from leadline.spec import Campaign, Cell, DockerTarget
+from leadline.render.service import Service
+from leadline.spec import Campaign, Cell, ContainerTarget
 
 PORT = 8000
-# Lazy: a platform's client is imported only where it is used.
-_PLATFORMS = {"docker": "leadline.deploy.docker_services:DockerServices"}
 _TOKEN_S = 300
 _OK = 200
+
+
+class Place(NamedTuple):
+    """Where, as a command line says it; what it leaves out is the deployment's or the cluster's."""
+
+    kind: str | None = None
+    context: str | None = None
+    namespace: str | None = None
 
 
 @dataclass(frozen=True)
 class Wanted:
     """A deployment that shall be up."""
 
-    key: str
-    engine: str
-    kind: str
-    launch: Launch
-    start_limit_s: float
+    service: Service
+    target: ContainerTarget
+    port: int
 
-
-def open_services(kind: str, redact: Redact = str) -> Services:
-    if kind not in _PLATFORMS:
-        raise SpecError(
-            f"nothing stays up on target {kind}",
-            where="--target",
-            cure=f"use one of {', '.join(_PLATFORMS)}, or process for the foreground",
-        )
-    module, _, name = _PLATFORMS[kind].partition(":")
-    make: Callable[[Redact], Services] = getattr(import_module(module), name)
-    return make(redact)
+    @property
+    def name(self) -> str:
+        return self.service.name
 
 
 def choose_deployment(campaign: Campaign, name: str | None) -> tuple[str, list[Cell]]:
@@ -70,20 +66,14 @@ def choose_deployment(campaign: Campaign, name: str | None) -> tuple[str, list[C
 
 
 def want(
-    campaign: Campaign, name: str | None, kind: str | None, port: int | None, *, force: bool
+    campaign: Campaign, name: str | None, place: Place, port: int | None, *, force: bool
 ) -> Wanted:
     """What ``up`` starts. ``PlanError`` for what the plan rules out."""
     key, cells = choose_deployment(campaign, name)
-    target = cells[0].settings.target
-    chosen = kind or target.kind
-    if chosen not in _PLATFORMS:
-        open_services(chosen)
-    contained = contain(campaign, key, _on(cells, chosen))
+    target = _choose_target(cells[0], place)
+    contained = contain(campaign, key, [_on(cell, target) for cell in cells])
     _require_feasible(contained, force=force)
-    own_port = getattr(target, "port", None)
-    launch = replace(contained.launch, port=port or own_port or PORT)
-    engine = cells[0].settings.engine_name or ""
-    return Wanted(key, engine, chosen, launch, contained.start_limit_s)
+    return Wanted(contained.service, target, port or target.port or PORT)
 
 
 async def raise_service(wanted: Wanted, redact: Redact, on_phase: OnPhase) -> Endpoint:
@@ -93,8 +83,8 @@ async def raise_service(wanted: Wanted, redact: Redact, on_phase: OnPhase) -> En
         async with open_session() as session:
             await require_token(session, endpoint, on_phase)
 
-    services = open_services(wanted.kind, redact)
-    return await services.up(wanted.launch, wanted.engine, wanted.start_limit_s, on_phase, check)
+    services = open_services(wanted.target, redact)
+    return await services.up(wanted.service, wanted.port, on_phase, check)
 
 
 async def require_token(
@@ -136,7 +126,7 @@ async def serve_here(
     deployment = cells[0].settings
     launch = plan_launch(deployment, port or getattr(deployment.target, "port", None) or PORT)
     target = ProcessTarget(redact)
-    start_s = campaign.timeouts.start_s
+    start_s = campaign.timeouts.limit_start()
     async with deployed(target, launch, Path(os.devnull), start_s, on_phase) as endpoint:
         async with open_session() as session:
             await require_token(session, endpoint, on_phase)
@@ -153,19 +143,26 @@ def explain_failure(error: StartError) -> Finding:
     return explain_start(error)
 
 
-def _on(cells: list[Cell], kind: str) -> list[Cell]:
-    """The same deployment as a container, where its own target is another."""
-    target: Any = cells[0].settings.target
-    if kind == target.kind or kind != "docker":
-        return cells
-    settings = cells[0].settings.model_copy(update={"target": DockerTarget()})
-    return [cell.model_copy(update={"settings": settings}) for cell in cells]
+def _choose_target(cell: Cell, place: Place) -> ContainerTarget:
+    """The deployment's own where it is of that kind; what the command says takes precedence."""
+    own = cell.settings.target
+    named = name_platform(place.kind or own.kind, place.context, place.namespace)
+    if not isinstance(own, ContainerTarget) or own.kind != named.kind:
+        return named
+    return own.model_copy(
+        update=named.model_dump(include={"context", "namespace"}, exclude_none=True)
+    )
+
+
+def _on(cell: Cell, target: ContainerTarget) -> Cell:
+    settings = cell.settings.model_copy(update={"target": target})
+    return cell.model_copy(update={"settings": settings})
 
 
 def _require_feasible(contained: Contained, *, force: bool) -> None:
     if contained.refusal and not force:
         raise PlanError(
             f"the plan says it cannot work: {contained.refusal.reason}",
-            where=contained.name,
+            where=contained.service.name,
             cure=f"{contained.refusal.cure}; or --try-infeasible",
         )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -23,6 +24,7 @@ from leadline.metrics.scrape import growth
 _TAIL = 400
 _WARNING = re.compile(r"\b(WARN|WARNING|ERROR|CRITICAL|FATAL)\b|Traceback", re.IGNORECASE)
 _SHOWN = 3
+_HTTP = 80
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,20 @@ async def look_at(
     """What cannot be asked is left out; nothing is raised."""
     log = await asyncio.to_thread(_read_tail, services, standing.name)
     warnings = tuple(line for line in log if _WARNING.search(line))[-_SHOWN:]
-    if not standing.is_alive or standing.url is None:
-        return Look(
-            monotonic(), standing, standing.exit_status or standing.state, "", {}, {}, {}, warnings
-        )
-    if not await is_healthy(session, _launch(standing)):
-        return Look(monotonic(), standing, _phase(standing, log), warnings=warnings)
-    server = Server(session, Endpoint(standing.url, standing.model))
+    if not standing.is_alive:
+        phase = standing.exit_status or standing.waits or standing.state
+        return Look(monotonic(), standing, phase, warnings=warnings)
+    async with services.reach(standing) as url:
+        if url is None or not await is_healthy(session, _launch(url, standing)):
+            return Look(monotonic(), standing, _phase(standing, log), warnings=warnings)
+        found = await _ask(session, Endpoint(url, standing.model), standing, before)
+        return replace(found, warnings=warnings)
+
+
+async def _ask(
+    session: aiohttp.ClientSession, endpoint: Endpoint, standing: Standing, before: Look | None
+) -> Look:
+    server = Server(session, endpoint)
     engine = await _recognise(server)
     gauges, counters = await _measure(server, engine)
     now = monotonic()
@@ -63,7 +72,6 @@ async def look_at(
         gauges=gauges,
         counters=counters,
         rates=_rates(before, counters, now),
-        warnings=warnings,
     )
 
 
@@ -87,9 +95,14 @@ def _read_tail(services: Services, name: str) -> list[str]:
         return []
 
 
-def _launch(standing: Standing) -> Launch:
-    port = int(str(standing.url).rsplit(":", 1)[1])
-    return Launch(argv=(), port=port, served_model=standing.model)
+def _launch(url: str, standing: Standing) -> Launch:
+    parts = urlsplit(url)
+    return Launch(
+        argv=(),
+        host=parts.hostname or "",
+        port=parts.port or _HTTP,
+        served_model=standing.model,
+    )
 
 
 def _phase(standing: Standing, log: list[str]) -> str:

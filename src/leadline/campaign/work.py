@@ -43,9 +43,9 @@ class Work:
     """Cells that failed or were ruled out, and limits that were probed."""
     plans: dict[str, LocalPlan] = field(default_factory=dict)
     containers: dict[str, Contained] = field(default_factory=dict)
-    """What starts each deployment whose target is docker."""
+    """What starts each deployment that runs in a container."""
     owner: str = ""
-    """Of every container of this run."""
+    """Of every container and pod of this run."""
     models: dict[str, PrefillModel] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
     token_corpora: dict[tuple[str, str], TokenCorpus] = field(default_factory=dict)

@@ -15,21 +15,29 @@ from leadline.errors import SpecError
 if TYPE_CHECKING:
     from leadline.campaign.standing import Wanted
     from leadline.campaign.status import Look
-    from leadline.deploy.standing import Standing
+    from leadline.deploy.standing import Services, Standing
     from leadline.report.status_page import ServiceRow
     from leadline.spec import Campaign
 
 _SCHEMA = "leadline.status/1"
 _INTERVAL_S = 2.0
-_target_option = click.option(
-    "--target", "kind", default="docker", show_default=True, help="docker or kubernetes."
-)
+_context_option = click.option("--context", help="Of the kubeconfig. Default: the current one.")
+_namespace_option = click.option("--namespace", "-N", help="Default: the context's.")
+_KIND_HELP = "docker or kubernetes."
+
+
+def _place_options(command: Any) -> Any:
+    """Where services stand: ``--target``, and of a cluster its context and namespace."""
+    kind = click.option("--target", "kind", default="docker", show_default=True, help=_KIND_HELP)
+    return kind(_context_option(_namespace_option(command)))
 
 
 @click.command()
 @click.argument("campaign_file", metavar="CAMPAIGN.yaml", type=click.Path(path_type=Path))
 @click.option("--deployment", "name", help="Default: the campaign's only one.")
 @click.option("--target", "kind", help="docker, kubernetes or process. Default: the deployment's.")
+@_context_option
+@_namespace_option
 @click.option("--port", type=click.IntRange(1, 65535), help="On 127.0.0.1. Default: 8000.")
 @click.option("--try-infeasible", is_flag=True, help="Also what the plan says cannot work.")
 @json_option
@@ -37,6 +45,8 @@ def up(
     campaign_file: Path,
     name: str | None,
     kind: str | None,
+    context: str | None,
+    namespace: str | None,
     port: int | None,
     try_infeasible: bool,
     as_json: bool,
@@ -45,49 +55,68 @@ def up(
 
     What runs is what `leadline render` writes. Ready means: healthy, the model listed, one token
     generated. Interrupted or failed, `up` takes away what it started; a service that is up already
-    is left as it is. With --target process the server runs until you press Ctrl-C.
+    is left as it is. With --target process the server runs until you press Ctrl-C. In a cluster
+    the address is the Service's; --port is only asked through while it becomes ready.
     """
-    from leadline.campaign.standing import choose_deployment, want
+    from leadline.campaign.standing import Place, choose_deployment, want
     from leadline.spec import read_campaign
 
     campaign = read_campaign(campaign_file)
     key, cells = choose_deployment(campaign, name)
     if (kind or cells[0].settings.target.kind) == "process":
         return _serve_here(campaign, key, port)
-    wanted = want(campaign, key, kind, port, force=try_infeasible)
+    place = Place(kind, context, namespace)
+    wanted = want(campaign, key, place, port, force=try_infeasible)
     return _raise(campaign, wanted, as_json=as_json)
 
 
 @click.command()
 @click.argument("name", required=False)
-@_target_option
+@_place_options
 @click.option("--watch", is_flag=True, help="Look again every two seconds, until Ctrl-C.")
 @json_option
-def status(name: str | None, kind: str, watch: bool, as_json: bool) -> int:
+def status(
+    name: str | None,
+    kind: str,
+    context: str | None,
+    namespace: str | None,
+    watch: bool,
+    as_json: bool,
+) -> int:
     """Show what is up: state, load, KV cache, rates, devices, last warnings.
 
     Exit code 1 if a service is not ready.
     """
+    from leadline.campaign.platforms import name_platform, open_services
     from leadline.cli.running import await_work
 
+    services = open_services(name_platform(kind, context, namespace))
     try:
-        return await_work(_show_status(name, kind, watch=watch, as_json=as_json))
+        return await_work(_show_status(services, name, watch=watch, as_json=as_json))
     except KeyboardInterrupt:
         return 130  # of a look, which stops nothing
 
 
 @click.command()
 @click.argument("name", required=False)
-@_target_option
+@_place_options
 @click.option("-f", "--follow", is_flag=True, help="And what comes, until Ctrl-C.")
 @click.option("-n", "--lines", default=200, show_default=True, help="How many; 0 for all.")
-def logs(name: str | None, kind: str, follow: bool, lines: int) -> int:
+def logs(
+    name: str | None,
+    kind: str,
+    context: str | None,
+    namespace: str | None,
+    follow: bool,
+    lines: int,
+) -> int:
     """Print the log of a service, without its secrets."""
-    from leadline.campaign.standing import open_services
+    from leadline.campaign.platforms import name_platform, open_services
     from leadline.cli.running import known_secrets
     from leadline.journal import Redactor
 
-    services, redact = open_services(kind), Redactor(known_secrets(()))
+    services = open_services(name_platform(kind, context, namespace))
+    redact = Redactor(known_secrets(()))
     chosen = _choose(services.services(), name)
     try:
         for line in services.log(chosen.name, follow=follow, lines=lines):
@@ -100,18 +129,26 @@ def logs(name: str | None, kind: str, follow: bool, lines: int) -> int:
 
 @click.command()
 @click.argument("names", nargs=-1)
-@_target_option
+@_place_options
 @click.option("--all", "everything", is_flag=True, help="All that Leadline ever started there.")
 @click.option("--volumes", is_flag=True, help="Also its volumes: weights and compiled code.")
 @json_option
-def down(names: tuple[str, ...], kind: str, everything: bool, volumes: bool, as_json: bool) -> int:
+def down(
+    names: tuple[str, ...],
+    kind: str,
+    context: str | None,
+    namespace: str | None,
+    everything: bool,
+    volumes: bool,
+    as_json: bool,
+) -> int:
     """Take services away. NAME is a service, or a run whose containers a killed Leadline left.
 
     Only what carries Leadline's label is touched.
     """
-    from leadline.campaign.standing import open_services
+    from leadline.campaign.platforms import name_platform, open_services
 
-    services = open_services(kind)
+    services = open_services(name_platform(kind, context, namespace))
     told: list[str] = []
     for standing in _choose_all(services.services(), names, everything=everything):
         told += services.down(standing.name, volumes=volumes)
@@ -130,10 +167,9 @@ def _raise(campaign: Campaign, wanted: Wanted, *, as_json: bool) -> int:
     from leadline.units import show_seconds
 
     screen = console(stderr=True)
-    assert wanted.launch.container  # noqa: S101
-    name = wanted.launch.container.name
-    limit = show_seconds(wanted.start_limit_s)
-    screen.print(f"{name}: starting on {wanted.kind}; given up after {limit}", highlight=False)
+    name, kind = wanted.name, wanted.target.kind
+    limit = show_seconds(wanted.service.start_limit_s)
+    screen.print(f"{name}: starting on {kind}; given up after {limit}", highlight=False)
     work = raise_service(
         wanted,
         Redactor(campaign_secrets(campaign)),
@@ -155,7 +191,9 @@ def _raise(campaign: Campaign, wanted: Wanted, *, as_json: bool) -> int:
         echo_json({"name": name, "url": endpoint.url, "model": endpoint.model})
     else:
         click.echo(endpoint.url)
-        screen.print(f"{name}: ready, model {endpoint.model}; leadline status | logs | down {name}")
+        where = "" if kind == "docker" else f" --target {kind}"
+        next_steps = f"leadline status | logs | down {name}{where}"
+        screen.print(f"{name}: ready, model {endpoint.model}; {next_steps}")
     return 0
 
 
@@ -172,17 +210,15 @@ def _serve_here(campaign: Campaign, key: str, port: int | None) -> int:
     return await_work(serve_here(campaign, key, port, redact, show, click.echo))
 
 
-async def _show_status(name: str | None, kind: str, *, watch: bool, as_json: bool) -> int:
+async def _show_status(services: Services, name: str | None, *, watch: bool, as_json: bool) -> int:
     import asyncio
 
     from rich.live import Live
 
-    from leadline.campaign.standing import open_services
     from leadline.campaign.status import look_at, measure_devices
     from leadline.load.server import open_session
     from leadline.report.status_page import status_page
 
-    services = open_services(kind)
     looks: dict[str, Look] = {}
 
     async def look() -> list[Look]:
@@ -195,7 +231,7 @@ async def _show_status(name: str | None, kind: str, *, watch: bool, as_json: boo
 
     found = await look()
     if name and not found:
-        raise SpecError(f"no service {name!r} is there", where=kind, cure="leadline status")
+        raise SpecError(f"no service {name!r} is there", where="NAME", cure="leadline status")
     if any(each.counters for each in found):  # a rate needs two looks
         await asyncio.sleep(1)
         found = await look()

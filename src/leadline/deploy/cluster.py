@@ -48,6 +48,7 @@ class Cluster:
         self._configuration = configuration
         self._client: ApiClient = ApiClient(configuration)
         self._streams: ApiClient = WsApiClient(configuration)
+        self._versions: dict[str, str] = {}
         self.namespace = "default"
         """The context's, where nobody names another."""
         self.inside = False
@@ -65,11 +66,12 @@ class Cluster:
     async def apply(self, item: Object) -> Object:
         """Server-side: the object becomes as it is given, where nobody else has set a field."""
         query = {"fieldManager": MANAGER}
+        item = await self._suit(item)
         return await self._ask("PATCH", locate(item), query=query, body=item, kind=_APPLY)
 
     async def read(self, item: Object) -> Object | None:
         try:
-            return await self._ask("GET", locate(item))
+            return await self._ask("GET", locate(await self._suit(item)))
         except RefusedError as refused:
             if refused.status == _NOT_FOUND:
                 return None
@@ -77,7 +79,7 @@ class Cluster:
 
     async def find(self, kind: str, namespace: str, selector: str = "") -> list[Object]:
         """Objects of the namespace, by their labels."""
-        version = _VERSIONS[kind]
+        version = await self._version(_VERSIONS[kind])
         folder = f"{_root(version)}/namespaces/{namespace}/{_PLURALS[kind]}"
         found = await self._ask("GET", folder, query={"labelSelector": selector})
         return [{"apiVersion": version, "kind": kind, **item} for item in found["items"]]
@@ -85,7 +87,8 @@ class Cluster:
     async def delete(self, item: Object) -> None:
         """With all that the object made; one that is gone already is no error."""
         try:
-            await self._ask("DELETE", locate(item), query={"propagationPolicy": "Background"})
+            where = locate(await self._suit(item))
+            await self._ask("DELETE", where, query={"propagationPolicy": "Background"})
         except RefusedError as refused:
             if refused.status != _NOT_FOUND:
                 raise
@@ -103,17 +106,42 @@ class Cluster:
         answer = await self._ask("POST", path, body=review)
         return bool(answer["status"]["allowed"])
 
+    async def knows(self, path: str) -> bool:
+        """Whether there is such an API: ``/apis/GROUP/VERSION``."""
+        try:
+            await self._ask("GET", path)
+        except RefusedError as refused:
+            return refused.status != _NOT_FOUND
+        return True
+
+    async def list_all(self, path: str) -> list[Object]:
+        """What belongs to no namespace, or to any."""
+        return list((await self._ask("GET", path))["items"])
+
+    async def version(self) -> str:
+        return str((await self._ask("GET", "/version"))["gitVersion"])
+
     async def nodes(self) -> list[Object]:
-        return list((await self._ask("GET", "/api/v1/nodes"))["items"])
+        return await self.list_all("/api/v1/nodes")
 
     async def read_log(
-        self, pod: Object, container: str, *, previous: bool = False, follow: bool = False
+        self,
+        pod: Object,
+        container: str,
+        *,
+        previous: bool = False,
+        follow: bool = False,
+        lines: int = 0,
     ) -> AsyncGenerator[bytes]:
-        """Pieces of the log as they come; with ``follow`` until the container ends."""
+        """Pieces of the log as they come, the last ``lines`` of it or all.
+
+        With ``follow`` until the container ends.
+        """
         query = {
             "container": container,
             "follow": str(follow).lower(),
             "previous": str(previous).lower(),
+            **({"tailLines": str(lines)} if lines else {}),
         }
         async with self._send("GET", f"{locate(pod)}/log", query=query) as response:
             async for piece in response.content.iter_any():
@@ -146,6 +174,16 @@ class Cluster:
         opened: AbstractAsyncContextManager[aiohttp.ClientWebSocketResponse]
         opened = await self._streams.request(method, url, headers=headers, _preload_content=False)
         return opened
+
+    async def _suit(self, item: Object) -> Object:
+        return {**item, "apiVersion": await self._version(item["apiVersion"])}
+
+    async def _version(self, wanted: str) -> str:
+        """An older one that says the same, where the cluster does not know the one wanted."""
+        if wanted in _OLDER and wanted not in self._versions:
+            known = await self.knows(f"/apis/{wanted}")
+            self._versions[wanted] = wanted if known else _OLDER[wanted]
+        return self._versions.get(wanted, wanted)
 
     async def _ask(
         self,
@@ -241,6 +279,8 @@ _VERSIONS = {
     "LeaderWorkerSet": "leaderworkerset.x-k8s.io/v1",
     "PodDisruptionBudget": "policy/v1",
 }
+_OLDER = {"policy/v1": "policy/v1beta1"}
+"""Since 1.21 and until 1.24: for what we write, one and the same."""
 _PLURALS = {kind: f"{kind.lower()}s" for kind in _VERSIONS}
 
 
@@ -333,5 +373,4 @@ _CURES = (
     ("exceeded quota", "ask for a larger quota, or plan fewer devices and less memory"),
     ("admission webhook", "satisfy the policy that the message names, or have it exempt this"),
     ("leaderworkerset", "install LeaderWorkerSet in the cluster, or plan within one node"),
-    ("/apis/policy/v1", "use Kubernetes 1.21 or newer"),
 )

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Mapping
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
-from leadline.deploy.env_file import read_env_file
+from leadline.deploy.env_file import read_secrets
 from leadline.deploy.refusals import explain_refusal, refuse
-from leadline.launch import Container as Spec
 from leadline.launch import Launch
 from leadline.render.docker import (
     LABEL,
@@ -80,7 +79,7 @@ def container_options(
             OWNER: owner,
             _STOP_S: str(container.stop_s),
         },
-        "environment": {**_secrets(container), **launch.env},
+        "environment": {**read_secrets(container), **launch.env},
         "ports": {f"{container.port}/tcp": ("127.0.0.1", launch.port)},
         "init": True,
         "shm_size": container.shm_bytes,
@@ -194,8 +193,3 @@ def end(container: Container) -> None:
 
     with suppress(APIError):  # one that never ran cannot be stopped
         container.stop(timeout=int(container.labels.get(_STOP_S, 10)))
-
-
-def _secrets(container: Spec) -> dict[str, str]:
-    ours = {name: os.environ[name] for name in container.secrets if os.environ.get(name)}
-    return ours | (read_env_file(container.env_file) if container.env_file else {})

@@ -5,24 +5,24 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leadline.deploy import containers
 from leadline.deploy.docker import DockerTarget, split_lines, word_exit
 from leadline.deploy.log import Redact
-from leadline.deploy.standing import Check, Standing
+from leadline.deploy.standing import UP, Check, Standing
 from leadline.deploy.target import OnPhase, stop_shielded
 from leadline.errors import DeployError
 from leadline.launch import Endpoint, Launch
 from leadline.render.docker import LABEL, require_container, run_arguments
+from leadline.render.service import Service
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
 
-OWNER = "up"
 _ENGINE, _MODEL, _SHAPE = f"{LABEL}.engine", f"{LABEL}.model", f"{LABEL}.shape"
 _NOWHERE = Path(os.devnull)
 """The engine keeps the log."""
@@ -31,18 +31,32 @@ _NOWHERE = Path(os.devnull)
 class DockerServices:
     """See ``Services`` for the contract."""
 
-    def __init__(self, redact: Redact = str) -> None:
+    def __init__(self, redact: Redact = str, _: object = None) -> None:
         self._redact = redact
+
+    def target(self, service: Service, owner: str) -> DockerTarget:
+        labels = {_ENGINE: service.engine, _MODEL: service.served_model}
+        return DockerTarget(self._redact, owner, labels)
+
+    async def remove_owned(self, owner: str) -> list[str]:
+        return await asyncio.to_thread(containers.remove_owned, owner)
+
+    @asynccontextmanager
+    async def reach(self, standing: Standing) -> AsyncIterator[str | None]:
+        yield standing.url
 
     def services(self) -> list[Standing]:
         with closing(containers.connect()) as client:
             return [_describe(found) for found in containers.find_ours(client)]
 
-    async def up(
-        self, launch: Launch, engine: str, timeout_s: float, on_phase: OnPhase, check: Check
-    ) -> Endpoint:
-        labels = {_ENGINE: engine, _MODEL: launch.served_model, _SHAPE: _shape(launch)}
-        target = DockerTarget(self._redact, OWNER, labels)
+    async def up(self, service: Service, port: int, on_phase: OnPhase, check: Check) -> Endpoint:
+        launch, timeout_s = service.launch(port), service.start_limit_s
+        labels = {
+            _ENGINE: service.engine,
+            _MODEL: service.served_model,
+            _SHAPE: _shape(launch),
+        }
+        target = DockerTarget(self._redact, UP, labels)
         if await asyncio.to_thread(self._stands, launch):
             on_phase("it is up already")
             return await _adopt(target, launch, timeout_s, on_phase, check)
@@ -78,7 +92,7 @@ class DockerServices:
         """Whether this very service runs. ``DeployError`` if it runs with other settings."""
         name = require_container(launch).name
         with closing(containers.connect()) as client:
-            found = [each for each in containers.find_ours(client, OWNER) if each.name == name]
+            found = [each for each in containers.find_ours(client, UP) if each.name == name]
             if not found or not _describe(found[0]).is_alive:
                 return False  # half-started or ended: it makes way
             if found[0].labels.get(_SHAPE) != _shape(launch):

@@ -6,8 +6,15 @@ import os
 from pathlib import Path
 
 from leadline.errors import SpecError
+from leadline.launch import Container
 
 _OTHERS = 0o077
+
+
+def read_secrets(container: Container) -> dict[str, str]:
+    """Those that the container asks for and our environment has, then those of its file."""
+    ours = {name: os.environ[name] for name in container.secrets if os.environ.get(name)}
+    return ours | (read_env_file(container.env_file) if container.env_file else {})
 
 
 def read_env_file(path: str) -> dict[str, str]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
 from leadline.deploy import pods
+from leadline.deploy.chronicle import Chronicle
 from leadline.deploy.cluster import Cluster, RefusedError, connect
+from leadline.deploy.env_file import read_secrets
 from leadline.deploy.forward import Forward
 from leadline.deploy.health import is_healthy
 from leadline.deploy.log import Redact, ServerLog, split_lines
-from leadline.deploy.objects import apply_all, remove_all
+from leadline.deploy.objects import CLAIM, apply_all, mark, remove_all, secret_of
 from leadline.deploy.target import OnPhase, StartError
 from leadline.deploy.watch import PodWatch, UnplacedError
 from leadline.errors import DeployError
@@ -37,6 +40,7 @@ _POLL_S = 0.2
 _LATE_S = 20
 """A pod may take that long beyond its grace to be gone."""
 _SERVICE_PORT = 80
+_DOWNLOADING = (("Fetching ", "downloading the weights"),)
 
 
 class KubernetesTarget:
@@ -49,38 +53,50 @@ class KubernetesTarget:
         *,
         context: str | None = None,
         namespace: str | None = None,
+        owner: str = "",
+        notes: Mapping[str, str] | None = None,
     ) -> None:
         self._manifest = manifest
         self._redact = redact
         self._context = context
         self._namespace = namespace
+        self._owner = owner
+        self._notes = notes or {}
         self._cluster: Cluster | None = None
         self._watch: PodWatch | None = None
         self._forward: Forward | None = None
-        self._log: ServerLog | None = None
-        self._reader: asyncio.Task[None] | None = None
+        self._logs: list[ServerLog] = []
+        self._readers: list[asyncio.Task[None]] = []
         self._applied: list[Object] = []
         self._grace_s = 0
 
     async def start(
         self, launch: Launch, log: Path, timeout_s: float, on_phase: OnPhase
     ) -> Endpoint:
-        self._log = ServerLog(launch, log, self._redact, on_phase)
-        self._cluster = await connect(self._context)
-        namespace = self._namespace or self._cluster.namespace
-        name, self._grace_s = require_container(launch).name, require_container(launch).stop_s
-        watch = self._watch = PodWatch(self._cluster, namespace, name)
-        reached = await self._open(self._cluster, watch, launch, namespace)
-        await self._apply(self._cluster, watch, launch, namespace)
-        try:
-            pod = await watch.wait_begun(lambda phase: on_phase(self._redact(phase)))
-        except UnplacedError as reason:
-            if watch.pod and reason.cause == "exited":
-                await _copy_log(self._cluster, watch.pod, self._log, pods.DOWNLOAD)
-            raise self._start_error(watch, reason.what, reason.cause) from reason
-        self._reader = asyncio.create_task(_copy_log(self._cluster, pod, self._log))
-        await self._wait_ready(watch, reached, timeout_s)
-        return Endpoint(url=reached.base_url, model=launch.served_model)
+        cluster, watch = await self._open(launch, log, on_phase)
+        reached = await self._reach(cluster, watch, launch)
+        await self._apply(cluster, watch, launch)
+        await self._wait_begun(cluster, watch, (launch, log), on_phase)
+        return await self._attend(watch, reached, timeout_s)
+
+    async def adopt(
+        self, launch: Launch, log: Path, timeout_s: float, on_phase: OnPhase
+    ) -> Endpoint:
+        """As ``start``, of objects that were applied before."""
+        cluster, watch = await self._open(launch, log, on_phase)
+        reached = await self._reach(cluster, watch, launch)
+        await self._wait_begun(cluster, watch, (launch, log), on_phase)
+        return await self._attend(watch, reached, timeout_s)
+
+    def keep(self) -> None:
+        """Let go of a ready server: ``stop`` leaves it as it is."""
+        self._applied = []
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Of the pod, for the journal."""
+        pod = self._watch.pod if self._watch else None
+        return pods.describe(pod) if pod else {}
 
     def exit_status(self) -> str | None:
         return self._watch.status if self._watch else None
@@ -96,23 +112,32 @@ class KubernetesTarget:
         return self.exit_status()
 
     def log_tail(self, lines: int = 40) -> tuple[str, ...]:
-        tail = self._log.tail(lines) if self._log else ()
+        tail = self._logs[0].tail(lines) if self._logs else ()
         return (*tail, *self._shown(self._watch.end_lines())) if self._watch else tail
 
     async def stop(self) -> None:
         try:
-            if self._cluster and self._watch:
+            if self._cluster and self._watch and self._applied:
                 await self._end(self._cluster, self._watch)
         finally:
             await self._close()
 
-    async def _open(
-        self, cluster: Cluster, watch: PodWatch, launch: Launch, namespace: str
-    ) -> Launch:
+    async def _open(self, launch: Launch, log: Path, on_phase: OnPhase) -> tuple[Cluster, PodWatch]:
+        self._logs = [ServerLog(launch, log, self._redact, on_phase)]
+        self._cluster = await connect(self._context)
+        self._namespace = self._namespace or self._cluster.namespace
+        container = require_container(launch)
+        self._grace_s = container.stop_s
+        chronicle = Chronicle(log, self._redact)
+        self._watch = PodWatch(self._cluster, self._namespace, container.name, chronicle)
+        return self._cluster, self._watch
+
+    async def _reach(self, cluster: Cluster, watch: PodWatch, launch: Launch) -> Launch:
         """The launch as it is reached: a port of ours, or the service from within the cluster."""
         container = require_container(launch)
         if cluster.inside:
-            return replace(launch, host=f"{container.name}.{namespace}.svc", port=_SERVICE_PORT)
+            host = f"{container.name}.{self._namespace}.svc"
+            return replace(launch, host=host, port=_SERVICE_PORT)
         self._forward = Forward(cluster, container.port, lambda: watch.pod)
         try:
             await self._forward.open(launch.port)
@@ -124,15 +149,15 @@ class KubernetesTarget:
             ) from error
         return launch
 
-    async def _apply(
-        self, cluster: Cluster, watch: PodWatch, launch: Launch, namespace: str
-    ) -> None:
-        container = require_container(launch)
-        objects = self._manifest(launch, namespace)
+    async def _apply(self, cluster: Cluster, watch: PodWatch, launch: Launch) -> None:
+        namespace = self._namespace or cluster.namespace
         try:
             await watch.forget_events()
-            applying = apply_all(cluster, namespace, container.name, objects, container.secrets)
-            async for item in applying:
+            objects = self._objects(launch, namespace)
+            watch.claims = frozenset(
+                item["metadata"]["name"] for item in objects if item["kind"] == CLAIM
+            )
+            async for item in apply_all(cluster, namespace, objects):
                 self._applied.append(item)
         except RefusedError as refused:
             line = f"{pods.SIGN}refused ({refused.status}): {refused.what}"
@@ -140,14 +165,49 @@ class KubernetesTarget:
             error.where, error.cure = refused.where, refused.cure
             raise error from refused
 
-    async def _wait_ready(self, watch: PodWatch, reached: Launch, timeout_s: float) -> None:
+    def _objects(self, launch: Launch, namespace: str) -> list[Object]:
+        """The Secret first: it stands in no file."""
+        container = require_container(launch)
+        values = read_secrets(container)
+        secrets = [secret_of(namespace, container.name, values)] if values else []
+        return mark([*secrets, *self._manifest(launch, namespace)], self._owner, self._notes)
+
+    async def _wait_begun(
+        self,
+        cluster: Cluster,
+        watch: PodWatch,
+        place: tuple[Launch, Path],
+        on_phase: OnPhase,
+    ) -> None:
+        launch, log = place
+
+        def show(phase: str) -> None:
+            if phase == pods.DOWNLOADING and watch.pod and len(self._logs) == 1:
+                named = replace(launch, phases=_DOWNLOADING)
+                path = log.with_name("download.log") if log.suffix else log
+                self._logs.append(ServerLog(named, path, self._redact, on_phase))
+                self._read(cluster, watch.pod, self._logs[-1], pods.DOWNLOAD)
+            on_phase(self._redact(phase))
+
+        try:
+            pod = await watch.wait_begun(show)
+        except UnplacedError as reason:
+            if watch.pod and reason.cause == "exited":
+                await _copy_log(cluster, watch.pod, self._logs[0], pods.DOWNLOAD)
+            raise self._start_error(watch, reason.what, reason.cause) from reason
+        self._read(cluster, pod, self._logs[0], pods.SERVER)
+
+    def _read(self, cluster: Cluster, pod: Object, log: ServerLog, name: str) -> None:
+        self._readers.append(asyncio.create_task(_copy_log(cluster, pod, log, name)))
+
+    async def _attend(self, watch: PodWatch, reached: Launch, timeout_s: float) -> Endpoint:
         try:
             async with asyncio.timeout(timeout_s), aiohttp.ClientSession() as session:
                 while not await is_healthy(session, reached):
                     await watch.look()
                     if watch.status:
                         await watch.look_at_events()
-                        await self._drain_log()
+                        await self._drain_logs()
                         what = f"the server ended: {watch.status}"
                         raise self._start_error(watch, what, "exited")
                     await asyncio.sleep(_POLL_S)
@@ -155,11 +215,11 @@ class KubernetesTarget:
             await watch.look_at_events()
             what = f"not ready within {timeout_s:g} s"
             raise self._start_error(watch, what, "timeout") from None
+        return Endpoint(url=reached.base_url, model=reached.served_model)
 
     async def _end(self, cluster: Cluster, watch: PodWatch) -> None:
         """Everything goes but the claims; then the server's own end is waited for."""
-        if self._applied:
-            await watch.look()
+        await watch.look()
         ending = asyncio.create_task(watch.wait_end())
         try:
             await remove_all(cluster, self._applied)
@@ -169,23 +229,25 @@ class KubernetesTarget:
         finally:
             ending.cancel()
             await asyncio.gather(ending, return_exceptions=True)
-        await self._drain_log()
+        await watch.look_at_events()
+        await self._drain_logs()
 
     async def _close(self) -> None:
-        if self._reader:
-            self._reader.cancel()
-            await asyncio.gather(self._reader, return_exceptions=True)
+        for reader in self._readers:
+            reader.cancel()
+        await asyncio.gather(*self._readers, return_exceptions=True)
         if self._forward:
             await self._forward.close()
         if self._cluster:
             await self._cluster.close()
-        if self._log:
-            self._log.close()
-        self._cluster = self._forward = self._reader = None
+        for log in self._logs:
+            log.close()
+        self._cluster = self._forward = None
+        self._readers = []
 
-    async def _drain_log(self) -> None:
-        if self._reader:
-            await asyncio.wait([self._reader], timeout=2)
+    async def _drain_logs(self) -> None:
+        if self._readers:
+            await asyncio.wait(self._readers, timeout=2)
 
     def _start_error(self, watch: PodWatch, what: str, cause: str) -> StartError:
         told = () if cause == "exited" else self._shown(watch.waiting_lines())

@@ -11,6 +11,7 @@ from leadline.render.kubernetes import Object
 SIGN = "kubernetes: "
 """Begins each line of evidence that comes from the cluster and not from the server."""
 SERVER, DOWNLOAD = "server", "download"
+DOWNLOADING = "downloading the weights"
 _BY_SIGNAL = 128
 _UNSEEN = "ContainerStatusUnknown"
 _LINES = 8
@@ -67,6 +68,22 @@ def has_failed(pod: Object) -> bool:
     return bool(pod.get("status", {}).get("phase") == "Failed")
 
 
+def image_digest(pod: Object) -> str | None:
+    """Of what runs, without the runtime's name before it; an image built there has only an id."""
+    found = str(container_status(pod).get("imageID") or "")
+    return found.rpartition("://")[2] or None
+
+
+def describe(pod: Object) -> dict[str, Any]:
+    """For a journal: where it runs, and of which image."""
+    return {
+        "image": image_digest(pod),
+        "container": pod["metadata"]["name"],
+        "namespace": pod["metadata"]["namespace"],
+        "node": pod.get("spec", {}).get("nodeName"),
+    }
+
+
 def exit_words(ended: Object) -> str:
     code = int(ended["exitCode"])
     if code <= _BY_SIGNAL:
@@ -107,7 +124,7 @@ def phase_of(pod: Object, events: Iterable[Object]) -> str | None:
     if has_begun(pod):
         return None
     if has_begun(pod, DOWNLOAD) and "terminated" not in container_status(pod, DOWNLOAD)["state"]:
-        return "downloading the weights"
+        return DOWNLOADING
     reasons = [event.get("reason") for event in events]
     if reasons.count("Pulling") > reasons.count("Pulled"):
         return "pulling the image"

@@ -8,9 +8,10 @@ import os
 import re
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import psutil
@@ -49,6 +50,10 @@ class ProcessTarget:
         pids = _pids(process.pid, _family(process.pid))
         self._segments |= mapped_segments(pids)
         return Endpoint(url=launch.base_url, model=launch.served_model)
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        return {}
 
     @property
     def pid(self) -> int | None:

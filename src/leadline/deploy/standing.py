@@ -1,14 +1,18 @@
-"""Services that stay up after the command that started them: one contract for every platform."""
+"""Services in containers: one contract for every platform that runs them."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from leadline.deploy.target import OnPhase
-from leadline.launch import Endpoint, Launch
+from leadline.deploy.target import OnPhase, Target
+from leadline.launch import Endpoint
+from leadline.render.service import Service
 
+UP = "up"
+"""Owner of the services that stay; any other owner is a run."""
 Check = Callable[[Endpoint], Awaitable[None]]
 """What must hold of a healthy server before it is left alone; raises ``LeadlineError``."""
 
@@ -23,7 +27,7 @@ class Standing:
     state: str
     """In the platform's words: ``running``, ``exited``, …"""
     url: str | None
-    """Where it is reached from this machine."""
+    """Its lasting address; of a cluster it can be asked only from within."""
     image: str
     engine: str = ""
     model: str = ""
@@ -33,6 +37,8 @@ class Standing:
     started: str = ""
     pid: int | None = None
     """Of its first process, where that is one of this machine."""
+    waits: str = ""
+    """What it waits for before it can run, in the platform's words."""
 
     @property
     def is_alive(self) -> bool:
@@ -40,14 +46,21 @@ class Standing:
 
 
 class Services(Protocol):
-    """What ``leadline up``, ``status``, ``logs`` and ``down`` ask of a platform."""
+    """What campaigns, ``leadline up``, ``status``, ``logs`` and ``down`` ask of a platform."""
+
+    def target(self, service: Service, owner: str) -> Target:
+        """What runs this service for one run."""
+
+    async def remove_owned(self, owner: str) -> list[str]:
+        """What a killed Leadline left of this run is taken away; the names of what was there."""
 
     def services(self) -> list[Standing]:
         """All that Leadline started, whether it runs or not."""
 
-    async def up(
-        self, launch: Launch, engine: str, timeout_s: float, on_phase: OnPhase, check: Check
-    ) -> Endpoint:
+    def reach(self, standing: Standing) -> AbstractAsyncContextManager[str | None]:
+        """Its address as this machine may ask it for the length of the block."""
+
+    async def up(self, service: Service, port: int, on_phase: OnPhase, check: Check) -> Endpoint:
         """A service that is ready, started now or found as it should be.
 
         Whatever goes wrong, a cancellation included: what this call started is gone after it.

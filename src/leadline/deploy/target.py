@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from leadline.errors import DeployError
 from leadline.launch import Endpoint, Launch
@@ -30,6 +30,10 @@ class StartError(DeployError):
 
 class Target(Protocol):
     """Something that runs one server for us. ``stop`` is safe to call twice and after a failure."""
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Where the server runs and of which image, for the journal."""
 
     async def start(
         self, launch: Launch, log: Path, timeout_s: float, on_phase: OnPhase

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import aclosing
 
 from leadline.deploy import pods
+from leadline.deploy.chronicle import Chronicle
 from leadline.deploy.cluster import Cluster
 from leadline.deploy.target import OnPhase
 from leadline.errors import DeployError
@@ -35,10 +36,15 @@ class UnplacedError(DeployError):
 class PodWatch:
     """Polls; each look is one request."""
 
-    def __init__(self, cluster: Cluster, namespace: str, name: str) -> None:
+    def __init__(
+        self, cluster: Cluster, namespace: str, name: str, chronicle: Chronicle | None = None
+    ) -> None:
         self._cluster = cluster
         self._namespace = namespace
         self._name = name
+        self._chronicle = chronicle
+        self.claims: frozenset[str] = frozenset()
+        """Their events tell why a pod waits, too."""
         self._known: Mapping[str, int] = {}
         self._events: list[Object] = []
         self.pod: Object | None = None
@@ -95,6 +101,8 @@ class PodWatch:
     async def look_at_events(self) -> None:
         found = await self._cluster.find("Event", self._namespace)
         self._events = [event for event in found if self._is_new(event)]
+        if self._chronicle:
+            self._chronicle.note_events(self._events)
 
     def end_lines(self) -> tuple[str, ...]:
         ended = pods.end_lines(self.pod) if self.pod else ()
@@ -109,6 +117,8 @@ class PodWatch:
             self.status = self.status or GONE
             return
         self.pod = pod
+        if self._chronicle:
+            self._chronicle.note_pod(pod)
         if not self.status and (ended := pods.first_end(pod)):
             self.status = pods.exit_words(ended)
         if not self.status and pods.has_failed(pod):
@@ -128,7 +138,7 @@ class PodWatch:
 
     def _is_new(self, event: Object) -> bool:
         about = str(event["involvedObject"].get("name"))
-        ours = about == self._name or about.startswith(f"{self._name}-")
+        ours = about == self._name or about.startswith(f"{self._name}-") or about in self.claims
         return ours and _count(event) > self._known.get(event["metadata"]["uid"], 0)
 
 

@@ -57,7 +57,7 @@ class Needs:
 
     @property
     def host_bytes(self) -> int:
-        return max((service.host_bytes for service in self.here), default=0)
+        return max((service.host_bytes or 0 for service in self.here), default=0)
 
     @property
     def shm_bytes(self) -> int:

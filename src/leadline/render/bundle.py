@@ -106,6 +106,7 @@ def _helm(service: Service, header: str, _: str) -> Named:
         )
     repository, _colon, tag = service.image.rpartition(":")
     weights = next(cache for cache in service.caches if cache.name == "weights")
+    assert service.host_bytes  # noqa: S101  (only what a plan has sized is rendered)
     model = {
         "name": service.name,
         "repository": repository,

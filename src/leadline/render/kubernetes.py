@@ -8,14 +8,16 @@ from typing import Any
 
 from leadline.catalog.reading import read_table
 from leadline.errors import PlanError
+from leadline.launch import Volume
 from leadline.render.service import DRAIN_S, PORT, Service
 from leadline.render.yaml import Comments, Path
-from leadline.units import GIB
+from leadline.units import GIB, MIB
 
 Object = dict[str, Any]
 MANAGER = "leadline"
 NAME_LABEL = "app.kubernetes.io/instance"
 MANAGER_LABEL = "app.kubernetes.io/managed-by"
+ENGINE_LABEL = "app.kubernetes.io/name"
 _PERIOD_S = 10
 _LIVENESS = {"periodSeconds": 30, "timeoutSeconds": 30, "failureThreshold": 10}
 _POD_IP = {"name": "VLLM_HOST_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
@@ -57,10 +59,14 @@ def _claim(service: Service, namespace: str, name: str) -> tuple[Object, Comment
     claim = {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": _metadata(service, namespace, f"{service.name}-{name}"),
+        "metadata": {
+            "name": f"{service.kept_name}-{name}",
+            "namespace": namespace,
+            "labels": {**_labels(service), NAME_LABEL: service.kept_name},
+        },
         "spec": {
             "accessModes": ["ReadWriteMany" if several else "ReadWriteOnce"],
-            "resources": {"requests": {"storage": _gi(cache.size_bytes)}},
+            "resources": {"requests": {"storage": _quantity(cache.size_bytes)}},
             **_given(storageClassName=service.cluster.storage_class),
         },
     }
@@ -139,7 +145,7 @@ def _pod_template(service: Service, arguments: tuple[str, ...], *, serving: bool
             "automountServiceAccountToken": False,
             "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
             **_placement(service),
-            "initContainers": [_download(service)],
+            **_given(initContainers=[_download(service)] if service.caches else []),
             "containers": [_server(service, arguments, serving=serving)],
             "volumes": _volumes(service),
         },
@@ -168,6 +174,7 @@ def _download(service: Service) -> Object:
     return {
         "name": "download",
         "image": service.image,
+        **_pull(service),
         "command": ["hf", "download", service.model],
         "env": [
             {"name": "HF_HOME", "value": service.env["HF_HOME"]},
@@ -180,12 +187,10 @@ def _download(service: Service) -> Object:
 
 
 def _server(service: Service, arguments: tuple[str, ...], *, serving: bool) -> Object:
-    memory = _gi(service.host_bytes)
-    resource = _resource(service)
-    devices = {resource: str(service.devices.per_node)} if resource else {}
     return {
         "name": "server",
         "image": service.image,
+        **_pull(service),
         "command": list(service.program),
         "args": list(arguments),
         "env": [
@@ -193,21 +198,39 @@ def _server(service: Service, arguments: tuple[str, ...], *, serving: bool) -> O
             *(_secret_variable(service, name) for name in service.secrets),
             *([_POD_IP] if service.devices.nodes > 1 else []),
         ],
+        **_given(envFrom=_file_variables(service)),
         "securityContext": {"allowPrivilegeEscalation": False},
-        "resources": {
-            "requests": {"cpu": str(2 + 2 * service.devices.per_node), "memory": memory, **devices},
-            "limits": {"memory": memory, **devices},
-        },
+        "resources": _resources(service),
         "volumeMounts": [
             *(_mount(service, cache.name) for cache in service.caches),
+            *(
+                {"name": f"own-{number}", "mountPath": volume.path, "readOnly": volume.read_only}
+                for number, volume in enumerate(service.volumes)
+            ),
             {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 - that is its name
         ],
         **(_serving(service) if serving else {}),
     }
 
 
+def _pull(service: Service) -> Object:
+    """Of ``missing`` nothing is written: the cluster pulls what it lacks, and ``latest`` always."""
+    policy = {"always": "Always", "never": "Never"}.get(service.pull)
+    return _given(imagePullPolicy=policy)
+
+
+def _resources(service: Service) -> Object:
+    resource = _resource(service)
+    devices = {resource: str(service.devices.per_node)} if resource else {}
+    limit = service.memory_bytes or service.host_bytes
+    memory = {"memory": _quantity(limit)} if limit else {}
+    cpu = {"cpu": str(2 + 2 * service.devices.per_node)} if service.start else {}
+    return _given(requests={**cpu, **memory, **devices}, limits={**memory, **devices})
+
+
 def _serving(service: Service) -> Object:
     health = {"httpGet": {"path": "/health", "port": "http"}}
+    listed = {"exec": {"command": ["python3", "-c", ready_program(service)]}}
     return {
         "ports": [{"name": "http", "protocol": "TCP", "containerPort": PORT}],
         "startupProbe": {
@@ -216,14 +239,20 @@ def _serving(service: Service) -> Object:
             "timeoutSeconds": _PERIOD_S,
             "failureThreshold": ceil(service.start_limit_s / _PERIOD_S),
         },
+        # Of an image that nobody planned with it is not known whether it has Python.
         "readinessProbe": {
-            "exec": {"command": ["python3", "-c", ready_program(service)]},
+            **(listed if service.start else health),
             "periodSeconds": _PERIOD_S,
             "timeoutSeconds": 15,
         },
         "livenessProbe": {**health, **_LIVENESS},
-        "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(DRAIN_S)]}}},
+        **_given(lifecycle=_drain(service)),
     }
+
+
+def _drain(service: Service) -> Object:
+    command = ["sleep", str(service.drain_s)]
+    return {"preStop": {"exec": {"command": command}}} if service.drain_s else {}
 
 
 def _volumes(service: Service) -> list[Object]:
@@ -231,12 +260,26 @@ def _volumes(service: Service) -> list[Object]:
         *(
             {
                 "name": cache.name,
-                "persistentVolumeClaim": {"claimName": f"{service.name}-{cache.name}"},
+                "persistentVolumeClaim": {"claimName": f"{service.kept_name}-{cache.name}"},
             }
             for cache in service.caches
         ),
-        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": _gi(service.shm_bytes)}},
+        *(
+            {"name": f"own-{number}", **_source(volume)}
+            for number, volume in enumerate(service.volumes)
+        ),
+        {
+            "name": "shm",
+            "emptyDir": {"medium": "Memory", "sizeLimit": _quantity(service.shm_bytes)},
+        },
     ]
+
+
+def _source(volume: Volume) -> Object:
+    """A folder of the node, or a claim that is there."""
+    if volume.source.startswith("/"):
+        return {"hostPath": {"path": volume.source}}
+    return {"persistentVolumeClaim": {"claimName": volume.source}}
 
 
 def _service(service: Service, namespace: str) -> tuple[Object, Comments]:
@@ -280,6 +323,12 @@ def _secret_variable(service: Service, name: str) -> Object:
     return {"name": name, "valueFrom": {"secretKeyRef": reference}}
 
 
+def _file_variables(service: Service) -> list[Object]:
+    """All that the deployment's own file of secrets holds."""
+    reference = {"name": secret_name(service.name), "optional": True}
+    return [{"secretRef": reference}] if service.env_file else []
+
+
 def _mount(service: Service, name: str) -> Object:
     path = next(cache.path for cache in service.caches if cache.name == name)
     return {"name": name, "mountPath": path}
@@ -291,8 +340,8 @@ def _resource(service: Service) -> str | None:
     return str(read_table("containers")[name]["resource"]) if name else None
 
 
-def _metadata(service: Service, namespace: str, name: str | None = None) -> Object:
-    return {"name": name or service.name, "namespace": namespace, "labels": _labels(service)}
+def _metadata(service: Service, namespace: str) -> Object:
+    return {"name": service.name, "namespace": namespace, "labels": _labels(service)}
 
 
 def _selector(service: Service) -> dict[str, str]:
@@ -301,14 +350,15 @@ def _selector(service: Service) -> dict[str, str]:
 
 def _labels(service: Service) -> dict[str, str]:
     return {
-        "app.kubernetes.io/name": service.engine,
+        ENGINE_LABEL: service.engine,
         **_selector(service),
         MANAGER_LABEL: MANAGER,
     }
 
 
-def _gi(size_bytes: int) -> str:
-    return f"{ceil(size_bytes / GIB)}Gi"
+def _quantity(size_bytes: int) -> str:
+    whole, rest = divmod(size_bytes, GIB)
+    return f"{ceil(size_bytes / MIB)}Mi" if rest else f"{whole}Gi"
 
 
 def _pod_comments(service: Service, at: Path) -> Comments:
@@ -328,6 +378,8 @@ def _pod_comments(service: Service, at: Path) -> Comments:
             f"Predicted start: {service.start.expected:.0f} s "
             f"({service.start.low:.0f} to {service.start.high:.0f}); twice the slowest is allowed, "
             "and never less than 20 minutes."
+            if service.start
+            else "No plan says how long a start takes."
         ),
         (*server, "readinessProbe"): "Healthy is not enough: the model must be listed.",
         (*server, "livenessProbe"): (

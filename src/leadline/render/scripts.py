@@ -168,6 +168,7 @@ def _quote_env(word: str, env_file: str) -> str:
 
 
 def _render(template: str, service: Service, header: str, **names: Any) -> str:
+    assert service.start  # noqa: S101  (only what a plan has sized is rendered)
     start = f"{show_seconds(service.start.low)} to {show_seconds(service.start.high)}"
     return (
         _templates()

@@ -21,7 +21,7 @@ from leadline.launch import Container, Devices, Launch, Pull, Volume
 from leadline.plan.hardware import Hardware
 from leadline.plan.schema import Plan, Seconds
 from leadline.plan.startup import PROBE_FACTOR, estimate_start
-from leadline.spec import Deployment, DockerTarget, KubernetesTarget
+from leadline.spec import ContainerTarget, Deployment, DockerTarget, KubernetesTarget
 from leadline.units import GIB, show_bytes, show_seconds, show_tokens
 
 PORT = 8000
@@ -31,7 +31,10 @@ DRAIN_S = 15
 """Between leaving the load balancer and the signal to end."""
 _LEAST_START_S = 1200
 """Disks over a network were seen to take ten minutes; twice that is allowed to anybody."""
+_UNPLANNED_START_S = 600
+"""Where nothing is known of the model's size."""
 _LEAST_GRACE_S = 60
+_STOP_LIMIT_S = 30
 _PAGES = 1.1
 """The weights' folder holds a little more than tensors."""
 _COMPILED_BYTES = 20 * GIB
@@ -49,10 +52,11 @@ class Cache:
 
 @dataclass(frozen=True)
 class Service:
+    """Sized by a plan, or as its deployment asks where there is none."""
+
     name: str
     """A DNS label: of the container, of the Kubernetes objects."""
     engine: str
-    version: str
     model: str
     served_model: str
     image: str
@@ -66,14 +70,16 @@ class Service:
     """Variables that come from an env-file or a Secret; their values are written nowhere."""
     devices: Devices
     shm_bytes: int
-    host_bytes: int
-    caches: tuple[Cache, ...]
-    volumes: tuple[Volume, ...]
+    version: str = ""
+    volumes: tuple[Volume, ...] = ()
     """Of one machine: what the deployment mounts, and a model that lies there."""
-    start: Seconds
-    input_tokens: int
-    output_tokens: int
-    request_s: float
+    host_bytes: int | None = None
+    """The plan's, as are those that follow; without one nothing is known."""
+    caches: tuple[Cache, ...] = ()
+    start: Seconds | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    request_s: float = 0
     """How long the longest request may take, by its slowest estimate and half more."""
     phases: tuple[tuple[str, str], ...] = ()
     """As of ``Launch``."""
@@ -84,8 +90,23 @@ class Service:
     pull: Pull = "missing"
     cluster: KubernetesTarget = field(default_factory=KubernetesTarget)
     """Where a cluster puts it."""
+    kept_as: str = ""
+    """The name under which it keeps what outlives it, where that is not its own."""
+    drain_s: int = DRAIN_S
+    stop_limit_s: int | None = None
+    """It is not waited for longer, whatever the plan says of requests."""
     notes: tuple[str, ...] = field(default=())
     """What the plan says of it, for people."""
+
+    def of_run(self, owner: str) -> Service:
+        """The same under a name that no other run, and no service that is up, has.
+
+        Nobody but the run sends requests there: its end waits for none.
+        """
+        name = f"{self.name[: 62 - len(owner)]}-{label(owner)}"
+        return replace(
+            self, name=name, kept_as=self.kept_name, drain_s=0, stop_limit_s=_STOP_LIMIT_S
+        )
 
     def launch(self, port: int) -> Launch:
         """As a container of this machine, published on ``port``."""
@@ -119,17 +140,24 @@ class Service:
 
     def volume(self, cache: Cache) -> str:
         """Weights are shared by all services of this machine; compiled code is of one."""
-        return "leadline-weights" if cache.name == "weights" else f"{self.name}-{cache.name}"
+        return "leadline-weights" if cache.name == "weights" else f"{self.kept_name}-{cache.name}"
+
+    @property
+    def kept_name(self) -> str:
+        return self.kept_as or self.name
 
     @property
     def start_limit_s(self) -> int:
         """A start that takes longer has failed."""
+        if self.start is None:
+            return _UNPLANNED_START_S
         return max(_LEAST_START_S, ceil(PROBE_FACTOR * self.start.high / 10) * 10)
 
     @property
     def grace_s(self) -> int:
         """What a request under way may still need when the service is told to end."""
-        return DRAIN_S + max(_LEAST_GRACE_S, ceil(self.request_s))
+        needed_s = self.drain_s + max(_LEAST_GRACE_S, ceil(self.request_s))
+        return min(needed_s, self.stop_limit_s or needed_s)
 
 
 def describe_service(
@@ -149,7 +177,7 @@ def describe_service(
     """
     engine, _, version = plan.engine.partition("==")
     facts = read_table("containers")[engine]
-    own = docker_target(deployment)
+    own = container_target(deployment)
     program = (own.executable or facts["program"][0], *facts["program"][1:])
     launch = _launch(engine, deployment, program[0])
     devices = give_devices(_count_devices(plan, hardware), own)
@@ -180,27 +208,29 @@ def describe_service(
         input_tokens=plan.limits.input_tokens,
         output_tokens=output_tokens,
         request_s=plan.time.timeout_s if plan.time else 600.0,
-        cluster=_cluster(deployment),
+        cluster=cluster_target(deployment),
         notes=tuple(_tell(plan)),
     )
 
 
-def docker_target(deployment: Deployment) -> DockerTarget:
-    """What the deployment asks of a Docker engine; nothing where it is meant for another target."""
+def container_target(deployment: Deployment) -> ContainerTarget:
+    """What the deployment asks of a platform; nothing where it is not meant for containers."""
     target = deployment.target
-    return target if isinstance(target, DockerTarget) else DockerTarget()
+    return target if isinstance(target, ContainerTarget) else DockerTarget()
 
 
-def give_devices(planned: Devices, target: DockerTarget) -> Devices:
+def give_devices(planned: Devices, target: ContainerTarget) -> Devices:
     if target.devices is None:
         return planned
     kind = planned.kind if planned.kind != "none" else "nvidia"
     return replace(planned, kind=kind if target.devices else "none", per_node=target.devices)
 
 
-def own_volumes(target: DockerTarget, model: str) -> tuple[Volume, ...]:
-    """Those asked for, and a model of this machine unless it lies in one of them."""
+def own_volumes(target: ContainerTarget, model: str) -> tuple[Volume, ...]:
+    """Those asked for; in Docker a model of this machine too, unless it lies in one of them."""
     asked = [_volume(text) for text in target.volumes]
+    if not isinstance(target, DockerTarget):
+        return tuple(asked)
     path = Path(model)
     within = any(path.is_relative_to(volume.path) for volume in asked)
     if path.is_absolute() and path.exists() and not within:
@@ -229,7 +259,7 @@ def _volume(text: str) -> Volume:
     return Volume(source, path, read_only=mode == ["ro"])
 
 
-def _cluster(deployment: Deployment) -> KubernetesTarget:
+def cluster_target(deployment: Deployment) -> KubernetesTarget:
     target = deployment.target
     return target if isinstance(target, KubernetesTarget) else KubernetesTarget()
 

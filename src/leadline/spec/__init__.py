@@ -10,6 +10,7 @@ from leadline.spec.order import Turn, order_work, take_turns
 from leadline.spec.reading import parse_campaign, read_campaign
 from leadline.spec.select import select_cells
 from leadline.spec.target import (
+    ContainerTarget,
     DockerTarget,
     EndpointTarget,
     KubernetesTarget,
@@ -28,6 +29,7 @@ __all__ = [
     "Budget",
     "Campaign",
     "Cell",
+    "ContainerTarget",
     "Deployment",
     "Distribution",
     "DockerTarget",

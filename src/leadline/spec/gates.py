@@ -10,13 +10,20 @@ from pydantic import BeforeValidator, Field
 
 from leadline.spec.frozen import Frozen
 
+_START_S = 600.0
+
 
 class Timeouts(Frozen):
     """Limits in seconds; where left out they follow from the plan."""
 
-    start_s: Annotated[float, Field(gt=0)] = 600.0
+    start_s: Annotated[float, Field(gt=0)] | None = None
+    """Default: what the plan allows a container (twice its slowest start, and never less than 20
+    minutes); without a plan 600 s."""
     first_token_s: Annotated[float, Field(gt=0)] | None = None
     between_tokens_s: Annotated[float, Field(gt=0)] | None = None
+
+    def limit_start(self, planned_s: float = _START_S) -> float:
+        return planned_s if self.start_s is None else self.start_s
 
 
 _GATE = re.compile(r"\s*(?P<op><=|>=|<|>)\s*(?P<plan>plan\s*\*\s*)?(?P<number>\d+(?:\.\d+)?)\s*")

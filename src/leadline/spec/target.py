@@ -58,14 +58,14 @@ class OfflineTarget(Frozen):
     """Prompts at once. Default: the deployment's ``max_num_seqs``, else 1."""
 
 
-class DockerTarget(Frozen):
-    """Leadline starts the engine in a container of this machine, published on 127.0.0.1.
+class ContainerTarget(Frozen):
+    """What any platform of containers is told.
 
-    With ``hardware`` its size comes from the plan, exactly as ``leadline render`` writes it; what
+    With ``hardware`` the size comes from the plan, exactly as ``leadline render`` writes it; what
     is given here takes precedence. Without, ``image`` is needed.
     """
 
-    kind: Literal["docker"] = "docker"
+    kind: str
     image: str | None = None
     """Default: the official image of the engine at the deployment's version."""
     pull: Literal["missing", "always", "never"] = "missing"
@@ -74,15 +74,28 @@ class DockerTarget(Frozen):
     executable: str | None = None
     """The engine's program inside the image, in place of the one known for the engine."""
     volumes: tuple[Mount, ...] = ()
-    """``/folder:/path/inside[:ro]``, or the name of a volume that is kept. A model that is a file
-    or folder of this machine is mounted by itself, read-only."""
     devices: Annotated[int, Field(ge=0)] | None = None
     """GPUs, or Neuron chips. Default: as the plan says; none without a plan."""
     shm_size: Bytes | None = None
     memory: Bytes | None = None
-    """The container's memory limit. Default: none."""
+    """The container's memory limit."""
     env_file: str | None = None
     """NAME=VALUE lines with secrets (HF_TOKEN, …); no one else may read it (mode 0600)."""
+
+
+class DockerTarget(ContainerTarget):
+    """Leadline starts the engine in a container of this machine, published on 127.0.0.1.
+
+    With ``hardware`` its size comes from the plan, exactly as ``leadline render`` writes it; what
+    is given here takes precedence. Without, ``image`` is needed.
+    """
+
+    kind: Literal["docker"] = "docker"
+    volumes: tuple[Mount, ...] = ()
+    """``/folder:/path/inside[:ro]``, or the name of a volume that is kept. A model that is a file
+    or folder of this machine is mounted by itself, read-only."""
+    memory: Bytes | None = None
+    """The container's memory limit. Default: none."""
 
 
 class Toleration(Frozen):
@@ -95,21 +108,25 @@ class Toleration(Frozen):
     """Default: whatever the taint does."""
 
 
-class KubernetesTarget(Frozen):
-    """The engine in a pod of a cluster, reached through a port of 127.0.0.1.
+class KubernetesTarget(ContainerTarget):
+    """Leadline starts the engine in a pod of a cluster, reached through a port of 127.0.0.1.
 
-    Rendered; campaigns do not start it yet.
+    With ``hardware`` its size comes from the plan, exactly as ``leadline render`` writes it; what
+    is given here takes precedence. Without, ``image`` is needed.
     """
 
     kind: Literal["kubernetes"] = "kubernetes"
-    image: str | None = None
-    """Default: the engine's own image of the planned version."""
     context: str | None = None
     """A context of the kubeconfig (KUBECONFIG, or ~/.kube/config). Default: its current one."""
     namespace: str | None = None
     """Made if it is not there. Default: the context's."""
-    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    port: Port | None = None
     """Of 127.0.0.1, from which requests are carried to the pod. Default: a free one."""
+    volumes: tuple[Mount, ...] = ()
+    """``/folder:/path/inside[:ro]`` of the node, or the name of a claim that is there. Nothing of
+    this machine is mounted: the model is a hub id, lies in the image or in one of these."""
+    memory: Bytes | None = None
+    """The container's memory limit. Default: as the plan says; none without a plan."""
     storage_class: str | None = None
     """Of the claims that keep weights and compiled code. Default: the cluster's default class."""
     node_selector: Mapping[str, str] = {}
