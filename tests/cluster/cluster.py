@@ -92,8 +92,8 @@ def down() -> None:
     shutil.rmtree(STATE, ignore_errors=True)
 
 
-# What a kubelet wants of its machine, and sets if it finds something else. It runs where other files
-# lie over these: the machine keeps its own settings, whoever is killed when. With memory
+# What a kubelet wants of its machine, and sets if it finds something else. It runs where files of
+# ours lie over these: the machine keeps its own settings, whoever is killed when. With memory
 # overcommitted an engine that asks for too much would not be refused, but killed later.
 _KERNEL = {
     "vm/overcommit_memory": 1,
