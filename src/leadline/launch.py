@@ -63,6 +63,8 @@ class Launch:
     health_path: str = "/health"
     phases: tuple[tuple[str, str], ...] = ()
     """(text of a log line, what the engine is then doing), in order of start-up."""
+    worker_title: str = ""
+    """How the titles of the processes begin that the server cannot do without; empty: unknown."""
     container: Container | None = None
 
     @property

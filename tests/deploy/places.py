@@ -39,6 +39,7 @@ def serve():
 def spawn(**options):
     child = subprocess.Popen(["sleep", "60"], **options)
     print("child", child.pid, flush=True)
+    return child
 """
 PHASES = (("loading model", "loading the weights"), ("model loaded", "starting to listen"))
 

@@ -245,6 +245,72 @@ def test_only_the_last_lines_are_kept_in_memory(place: Any, tmp_path: Path) -> N
     start(place.target(), place.launch(script), tmp_path / "log", use)
 
 
+# --- workers: processes that a server needs, and may outlive -----------------------------------
+
+
+@pytest.mark.usefixtures("on_this_machine")
+def test_a_lost_worker_is_seen_while_its_server_still_answers(place: Any, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+
+    async def use(target: Any, endpoint: Endpoint) -> None:
+        assert target.exit_status() is None
+        os.kill(worker := spawned(log), signal.SIGKILL)
+        expected = f"its process sleep 60 (pid {worker}) was killed by SIGKILL"
+        assert await target.exited(5) == expected
+        with await asyncio.to_thread(urllib.request.urlopen, endpoint.url) as answer:
+            assert answer.status == 200
+        os.kill(target.pid, signal.SIGKILL)
+        await asyncio.sleep(0.1)
+        assert target.exit_status() == expected, "the cause, not what followed from it"
+
+    start(place.target(), place.launch("spawn(); serve()", worker_title="sleep"), log, use)
+
+
+@pytest.mark.usefixtures("on_this_machine")
+def test_a_worker_whose_parent_has_asked_for_its_end_is_only_known_to_be_gone(
+    place: Any, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    reaping = "signal.signal(signal.SIGCHLD, signal.SIG_IGN); spawn(); serve()"
+
+    async def use(target: Any, _: Endpoint) -> None:
+        os.kill(worker := spawned(log), signal.SIGKILL)
+        assert await target.exited(5) == f"its process sleep 60 (pid {worker}) is gone"
+
+    start(place.target(), place.launch(reaping, worker_title="sleep"), log, use)
+
+
+@pytest.mark.usefixtures("on_this_machine")
+def test_a_server_that_loses_a_worker_while_it_starts_is_not_waited_for(
+    place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "_LOOK_S", 0.01)
+    monkeypatch.setattr(process, "_LAST_WORDS_S", 0.2)
+    script = (
+        "child = spawn(); time.sleep(0.5); child.kill(); print('on', flush=True); time.sleep(60)"
+    )
+    begun_s = time.monotonic()
+    launch = place.launch(script, worker_title="sleep")
+    error = refusal(place.target(), launch, tmp_path / "log", timeout_s=30)
+    assert time.monotonic() - begun_s < 10
+    assert error.cause == "exited"
+    assert error.what.startswith("the server ended: its process sleep 60 (pid ")
+    assert error.what.endswith("was killed by SIGKILL")
+    assert error.log_tail[-1] == "on"
+
+
+@pytest.mark.usefixtures("on_this_machine")
+def test_other_children_of_a_server_may_come_and_go(place: Any, tmp_path: Path) -> None:
+    async def use(target: Any, _: Endpoint) -> None:
+        os.kill(spawned(tmp_path / "log"), signal.SIGKILL)
+        assert await target.exited(0.1) is None
+
+    for title in ("", "VLLM::"):
+        (tmp_path / "log").unlink(missing_ok=True)
+        launch = place.launch("spawn(); serve()", worker_title=title)
+        start(place.target(), launch, tmp_path / "log", use)
+
+
 # --- ending ---------------------------------------------------------------------------------
 
 

@@ -477,6 +477,32 @@ def test_an_error_after_tokens_keeps_the_tokens() -> None:
     assert exchange.text == "a"
 
 
+@pytest.mark.parametrize("script", [(HANG,), (token("a", 1), HANG)])
+def test_an_answer_of_a_lost_server_is_not_waited_for(script: tuple[Step, ...]) -> None:
+    """What has come is kept, and the reason is that of those who look after the server."""
+
+    async def run() -> Exchange:
+        lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_later(0.2, lost.set_result, "its scheduler is gone")
+        return await exchange_with(FakeServer(script), lost=lost)
+
+    exchange = uvloop.run(run())
+    assert problem(exchange) == ("disconnected", "its scheduler is gone")
+    assert exchange.text == "a" * (len(script) - 1)
+    assert exchange.clock.end_ns - exchange.clock.start_ns < 5e9
+
+
+def test_a_server_that_is_lost_after_its_answer_changes_nothing() -> None:
+    async def run() -> Exchange:
+        lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        script = (token("a", 1, "length"), usage(3, 1), DONE)
+        exchange = await exchange_with(FakeServer(script), lost=lost)
+        lost.set_result("too late")
+        return exchange
+
+    assert uvloop.run(run()).failure is None
+
+
 def test_an_error_as_plain_text_is_told() -> None:
     assert problem(ask(sse(error="out of memory"))) == ("stream_error", "out of memory")
 

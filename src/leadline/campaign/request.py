@@ -65,7 +65,7 @@ class Sender:
             await self._flush()
         before = await self.counters()
         patience = self.patience(request.prompt.tokens)
-        async with self._watching(patience):
+        async with self._watching(patience) as lost:
             exchange = await stream_completion(
                 self.served.server.endpoint,
                 self.served.engine,
@@ -74,6 +74,7 @@ class Sender:
                 patience,
                 self.work.watcher.chunk,
                 api=request.way.api,
+                lost=lost,
             )
         after = await self.counters() if exchange.failure is None else None
         seen_twice = before is not None and after is not None
@@ -133,15 +134,24 @@ class Sender:
         return Patience(first or _UNKNOWN_PATIENCE_S, between)
 
     @asynccontextmanager
-    async def _watching(self, patience: Patience) -> AsyncIterator[None]:
-        """Look at the engine's gauges while the request has waited long, before it is given up."""
+    async def _watching(self, patience: Patience) -> AsyncIterator[asyncio.Future[str]]:
+        """Look at the engine's gauges while the request has waited long, before it is given up.
+
+        What is yielded is set once the server has lost what could still answer.
+        """
         self.served.waiting.clear()
+        lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         looking = asyncio.create_task(self._look(patience.first_token_s))
+        guarding = asyncio.create_task(self._guard(lost))
         try:
-            yield
+            yield lost
         finally:
             looking.cancel()
-            await asyncio.wait({looking})
+            guarding.cancel()
+            await asyncio.wait({looking, guarding})
+
+    async def _guard(self, lost: asyncio.Future[str]) -> None:
+        lost.set_result(f"the server ended: {await self.served.wait_end()}")
 
     async def _look(self, first_token_s: float) -> None:
         await asyncio.sleep(first_token_s * _LATE_SHARE)

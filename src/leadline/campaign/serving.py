@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,9 @@ from leadline.records import EngineWords
 from leadline.spec import Deployment, EndpointTarget, ProcessTarget
 from leadline.units import parse_tokens
 
+# A look at a handful of processes, so seldom that it cannot disturb what is measured.
+_GUARD_S = 0.5
+_LAST_WORDS_S = 3.0
 # Words, numbers, line ends and indentation: where tokenizers differ.
 SAMPLE = "The quick brown fox's 12,345 jumps over\n\n    the lazy dog: 3.14 times!\n"
 
@@ -55,6 +59,16 @@ class Served:
         """Tokens of one block of its prefix cache, if it tells."""
         said = self.words.settings.get(self.engine.block_setting or "", "")
         return int(said) if said.isdigit() else self.engine.block_tokens
+
+    async def wait_end(self) -> str:
+        """How the server ended that we started, or a process of its own that it needs.
+
+        It gets a moment more: one that notices ends its answers itself, in better words.
+        """
+        while not (status := self.target and self.target.exit_status()):  # noqa: ASYNC110
+            await asyncio.sleep(_GUARD_S)
+        await asyncio.sleep(_LAST_WORDS_S)
+        return status
 
     def max_input_tokens(self, output_tokens: int) -> int | None:
         if self.window_tokens is None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 from leadline.campaign.request import Request, Sender
+from leadline.errors import LoadError
 from leadline.load.answer import read_exchange
 from leadline.load.client import Patience, route_for
 from leadline.load.fanout import load_closed, load_open, worst
@@ -45,16 +46,13 @@ class Wave:
         """
         jobs = [self._job(request) for request in self.requests]
         to = (self.patience, self.spool, processes)
-        showing = asyncio.create_task(self._show())
-        try:
-            if users:
-                strains = await load_closed(self.origin, jobs, users, *to)
-            else:
-                strains = await load_open(self.origin, jobs, arrivals_s, *to)
-            by_kernel = has_stamps() and self.origin.tls is None
-            return worst(strains).model_copy(update={"kernel_stamps": by_kernel})
-        finally:
-            showing.cancel()
+        if users:
+            loading = load_closed(self.origin, jobs, users, *to)
+        else:
+            loading = load_open(self.origin, jobs, arrivals_s, *to)
+        strains = await self._guarded(loading)
+        by_kernel = has_stamps() and self.origin.tls is None
+        return worst(strains).model_copy(update={"kernel_stamps": by_kernel})
 
     def records(self) -> Iterator[Record]:
         """Of all that has ended, in the order of sending; read one at a time."""
@@ -73,6 +71,22 @@ class Wave:
             shot.stream, self.sender.served.engine, shot.intended_ns, request.way.api
         )
         return self.sender.record(request, exchange, counters={})
+
+    async def _guarded(self, loading: Coroutine[Any, Any, list[Strain]]) -> list[Strain]:
+        """``LoadError`` if the server is lost meanwhile: the rest would wait for nothing."""
+        showing = asyncio.create_task(self._show())
+        running = asyncio.create_task(loading)
+        lost = asyncio.create_task(self.sender.served.wait_end())
+        try:
+            await asyncio.wait({running, lost}, return_when=asyncio.FIRST_COMPLETED)
+            if not running.done():
+                raise LoadError(f"the server ended: {lost.result()}")
+            return running.result()
+        finally:
+            tasks = {showing, running, lost}
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
     async def _show(self) -> None:
         while True:

@@ -11,6 +11,7 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import aiohttp
@@ -20,6 +21,7 @@ from leadline.deploy.health import is_healthy
 from leadline.deploy.log import LINE_BYTES, TAIL_LINES, Redact, ServerLog
 from leadline.deploy.shared_memory import mapped_segments, unlink_unused
 from leadline.deploy.target import OnPhase, StartError
+from leadline.deploy.workers import Workers, is_alive, word_exit
 from leadline.errors import DeployError
 from leadline.launch import Endpoint, Launch
 
@@ -27,6 +29,8 @@ _POLL_S = 0.1
 _HEALTH_S = 30.0
 _STOP_S = 10.0
 _DRAIN_S = 2.0
+_LOOK_S = 1.0
+_LAST_WORDS_S = 10.0
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -39,6 +43,9 @@ class ProcessTarget:
         self._pump: asyncio.Task[None] | None = None
         self._log: ServerLog | None = None
         self._segments: set[Path] = set()
+        self._workers: Workers | None = None
+        self._lost: str | None = None
+        self._looked_s = 0.0
         self._stopped = False
 
     async def start(
@@ -46,7 +53,9 @@ class ProcessTarget:
     ) -> Endpoint:
         _refuse_occupied(launch)
         process = await self._begin(launch, log, on_phase)
+        self._workers = Workers(process.pid, launch.worker_title)
         await self._wait_ready(launch, timeout_s)
+        self._workers.look()
         pids = _pids(process.pid, _family(process.pid))
         self._segments |= mapped_segments(pids)
         return Endpoint(url=launch.base_url, model=launch.served_model)
@@ -61,15 +70,16 @@ class ProcessTarget:
 
     def exit_status(self) -> str | None:
         code = self._process.returncode if self._process else None
-        if code is None:
-            return None
-        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        if code is None and self._workers and not self._lost:
+            self._lost = self._workers.lost()
+        if self._lost or code is None:
+            return self._lost
+        return word_exit(code)
 
     async def exited(self, within_s: float) -> str | None:
-        # Not Process.wait: it also waits for whoever else holds the pipe of the log.
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
-                while self._process and self._process.returncode is None:  # noqa: ASYNC110
+                while self._process and not self.exit_status():  # noqa: ASYNC110
                     await asyncio.sleep(_POLL_S)
         return self.exit_status()
 
@@ -79,16 +89,17 @@ class ProcessTarget:
     async def stop(self) -> None:
         if self._process is None or self._stopped:
             return
+        self._workers = None  # from now on they are meant to end
         family = _family(self._process.pid)
         self._segments |= mapped_segments(_pids(self._process.pid, family))
         _signal_group(self._process.pid, signal.SIGTERM)
-        await self.exited(_STOP_S)
+        await self._wait_ended(_STOP_S)
         # Also after a clean exit: a worker that outlives its server would keep its memory.
         _signal_group(self._process.pid, signal.SIGKILL)
         for process in family:
             if process.is_running():
                 process.kill()
-        await self.exited(_STOP_S)
+        await self._wait_ended(_STOP_S)
         await _wait_gone(family)
         unlink_unused(self._segments, set(_pids(self._process.pid, family)))
         await self._drain_log()
@@ -120,12 +131,27 @@ class ProcessTarget:
         try:
             async with asyncio.timeout(timeout_s), aiohttp.ClientSession() as session:
                 while not await is_healthy(session, launch):
-                    if self._process and self._process.returncode is not None:
-                        await self._drain_log()
-                        raise self._start_error(f"the server ended: {self.exit_status()}", "exited")
+                    await self._look_after()
                     await asyncio.sleep(_POLL_S)
         except TimeoutError:
             raise self._start_error(f"not ready within {timeout_s:g} s", "timeout") from None
+
+    async def _look_after(self) -> None:
+        """``StartError`` once the server, or one of its workers, has ended."""
+        if self._workers and monotonic() > self._looked_s + _LOOK_S:
+            self._looked_s = monotonic()
+            self._workers.look()
+        if status := self.exit_status():
+            await self._wait_ended(_LAST_WORDS_S)  # of a server that notices
+            await self._drain_log()
+            raise self._start_error(f"the server ended: {status}", "exited")
+
+    async def _wait_ended(self, within_s: float) -> None:
+        # Not Process.wait: it also waits for whoever else holds the pipe of the log.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while self._process and self._process.returncode is None:  # noqa: ASYNC110
+                    await asyncio.sleep(_POLL_S)
 
     async def _drain_log(self) -> None:
         """The last words of a dead server are still in the pipe."""
@@ -228,14 +254,8 @@ async def _wait_gone(processes: list[psutil.Process]) -> None:
     """Killed is not yet gone: until then they hold memory that the next server may need."""
     with suppress(TimeoutError):
         async with asyncio.timeout(_STOP_S):
-            while any(_lives(process) for process in processes):  # noqa: ASYNC110
+            while any(is_alive(process) for process in processes):  # noqa: ASYNC110
                 await asyncio.sleep(_POLL_S)
-
-
-def _lives(process: psutil.Process) -> bool:
-    with suppress(psutil.NoSuchProcess):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    return False
 
 
 def _signal_group(pid: int, number: signal.Signals) -> None:

@@ -6,7 +6,12 @@ from typing import Any
 
 from leadline.engines.command import write_options
 from leadline.engines.engine import Engine, LaunchRequest, NativeRoute, TokenizeRoute
-from leadline.engines.statements import load_phases, load_resolved, load_statements
+from leadline.engines.statements import (
+    load_phases,
+    load_resolved,
+    load_statements,
+    load_worker_title,
+)
 from leadline.errors import SpecError
 from leadline.launch import Launch
 from leadline.units import parse_tokens
@@ -42,6 +47,7 @@ def _launch(request: LaunchRequest) -> Launch:
         served_model=served,
         env=request.env,
         phases=load_phases("sglang"),
+        worker_title=load_worker_title("sglang"),
     )
 
 

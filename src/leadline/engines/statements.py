@@ -56,6 +56,10 @@ def load_phases(engine: str) -> tuple[tuple[str, str], ...]:
     return tuple((entry["text"], entry["doing"]) for entry in read_table(engine)["phase"])
 
 
+def load_worker_title(engine: str) -> str:
+    return str(read_table(engine)["worker_title"])
+
+
 def load_statements(engine: str) -> tuple[Statement, ...]:
     return tuple(Statement(**entry) for entry in read_table(engine)["statement"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
@@ -97,14 +98,19 @@ async def stream_completion(
     patience: Patience,
     on_chunk: OnChunk | None = None,
     api: Api = "openai",
+    lost: asyncio.Future[str] | None = None,
 ) -> Exchange:
-    """Send ``body`` and follow the answer to its end. Never raises for what a server does."""
+    """Send ``body`` and follow the answer to its end, or until the server is ``lost``.
+
+    Never raises for what a server does.
+    """
     try:
         origin = await resolve(endpoint.url)
     except LoadError as error:
         return _unreachable(error)
     head = request_head(origin, route, endpoint.headers, len(body))
-    return read_exchange(await follow(origin, head, body, patience, on_chunk), engine, api=api)
+    taken = await follow(origin, head, body, patience, on_chunk, lost)
+    return read_exchange(taken, engine, api=api)
 
 
 def _unreachable(error: LoadError) -> Exchange:

@@ -43,9 +43,15 @@ async def follow(
     body: Bytes,
     patience: Patience,
     on_chunk: OnChunk | None = None,
+    lost: asyncio.Future[str] | None = None,
 ) -> Take:
-    """Send a request and keep all that comes back. Never raises for what a server does."""
+    """Send a request and keep all that comes back. Never raises for what a server does.
+
+    ``lost``: as soon as it is known why no answer can come any more.
+    """
     stream = Stream(patience, on_chunk)
+    if lost:
+        lost.add_done_callback(stream.give_up)
     try:
         await stream.run(origin, head, body)
         return stream.taken()
@@ -110,6 +116,10 @@ class Stream:
             trouble=self.trouble,
             chunks=self.chunks,
         )
+
+    def give_up(self, lost: asyncio.Future[str]) -> None:
+        if not lost.cancelled():
+            self._end("disconnected", lost.result())
 
     def close(self) -> None:
         """Let go of the connection, also when nobody waits for the answer any more."""

@@ -28,10 +28,11 @@ def _failed(evidence: Evidence, *kinds: str) -> Quote:
 
 
 def _died(evidence: Evidence) -> Quote:
-    quote = _failed(evidence, "disconnected", "unreachable", "stalled", "timeout")
-    if not quote or evidence.exit_status is None:
+    """However the request came to know of it: vLLM words the death of its core as an answer."""
+    if not evidence.failure or evidence.exit_status is None:
         return ()
-    return (f"the server ended: {evidence.exit_status}", *quote, *evidence.log[-2:])
+    ended = f"the server ended: {evidence.exit_status}"
+    return tuple(dict.fromkeys((ended, evidence.failure.message, *evidence.log[-2:])))
 
 
 def _too_long(evidence: Evidence) -> Quote:
@@ -167,7 +168,7 @@ RULES = (
         code="RUN001",
         title="The server died during the request",
         cause="crashed",
-        explanation="The connection was lost because the process behind it ended.",
+        explanation="No answer can come any more: its process ended, or one that it needs.",
         check=_died,
         remedy=always(
             "read the last log lines; SIGKILL without a person means out of memory: "

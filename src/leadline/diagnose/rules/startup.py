@@ -19,8 +19,9 @@ def _less_than_one(evidence: Evidence) -> Quote:
 def _killed_at_start(evidence: Evidence) -> Quote:
     if evidence.log_lines(r"Received sigquit from a child process"):
         return ()  # SGLang kills itself so, whatever the reason
-    killed = evidence.start_cause == "exited" and evidence.exit_status == "killed by SIGKILL"
-    return (f"the server was {evidence.exit_status}", *evidence.log[-1:]) if killed else ()
+    status = evidence.exit_status or ""
+    killed = evidence.start_cause == "exited" and status.endswith("killed by SIGKILL")
+    return (f"the server ended: {status}", *evidence.log[-1:]) if killed else ()
 
 
 def _too_slow(evidence: Evidence) -> Quote:
