@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,13 @@ from typing import Any
 import psutil
 import pytest
 from tests.real_engines.environments import Environment, require
+from tests.real_engines.killing import Killing
 from tests.real_engines.leftovers import watching
 from tests.real_engines.small_models import SHAPES, make_model
 
 CAMPAIGNS = Path(__file__).parent / "campaigns"
 LONG_WORDS = 2_000_000
+CAMPAIGN_S = 1200.0
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,15 @@ class Outcome:
     code: int
     report: dict[str, Any]
     stderr: str
+
+    def cell(self, fragment: str) -> dict[str, Any]:
+        (found,) = [cell for cell in self.report["cells"] if fragment in cell["cell"]]
+        return dict(found)
+
+    def findings(self, fragment: str) -> dict[str, dict[str, Any]]:
+        """By code."""
+        found = [one for one in self.report["findings"] if fragment in one["cell"]]
+        return {one["code"]: one for one in found}
 
     def comparisons(self) -> list[tuple[str, float, float]]:
         """(figure, the engine's, the plan's) of every deployment that was ready."""
@@ -69,28 +81,41 @@ def run_campaign(models: Path, tmp_path: Path) -> Iterator[RunCampaign]:
         name: str,
         engine: Environment,
         *options: str,
-        timeout_s: float = 1200,
-        meanwhile: Callable[[int, Path], None] | None = None,
+        meanwhile: Killing | None = None,
     ) -> Outcome:
         command = [sys.executable, "-m", "leadline.cli", "run", str(CAMPAIGNS / f"{name}.yaml")]
-        process = subprocess.Popen(
+        return run_leadline(
             [*command, "--runs", str(tmp_path / "runs"), "--json", *options],
+            tmp_path / "runs",
+            meanwhile,
             cwd=models,
             env=engine_environment(engine),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
         )
-        if meanwhile:
-            meanwhile(process.pid, tmp_path / "runs")
-        stdout, stderr = process.communicate(timeout=timeout_s)
-        assert stdout.strip(), stderr
-        return Outcome(process.returncode, json.loads(stdout), stderr)
 
     with watching(lambda: servers_of(models)) as leftovers:
         yield run
     assert leftovers.processes() == []
     assert leftovers.segments() == []
+
+
+def run_leadline(
+    command: Sequence[str], runs: Path, meanwhile: Killing | None = None, **options: Any
+) -> Outcome:
+    """Its end is waited for also when what happens meanwhile fails: it stops what it started."""
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    ) as process:
+        try:
+            if meanwhile:
+                meanwhile(process.pid, runs)
+        except BaseException:
+            process.send_signal(signal.SIGINT)
+            raise
+        stdout, stderr = process.communicate(timeout=CAMPAIGN_S)
+        if meanwhile:
+            meanwhile.ended()
+    assert stdout.strip(), stderr
+    return Outcome(process.returncode, json.loads(stdout), stderr)
 
 
 def engine_environment(engine: Environment) -> dict[str, str]:

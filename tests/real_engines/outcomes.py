@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from tests.real_engines.conftest import Outcome
+from tests.real_engines.killing import Killing
+
+# Stopping all that is left of the server included, on a busy machine.
+SOON_S = 45.0
 
 
 def passed(outcome: Outcome, deployment: str = "") -> list[int]:
@@ -27,6 +31,22 @@ def assert_equal_to_the_plan(outcome: Outcome, deployments: int) -> None:
 def words_of(outcome: Outcome, deployment: str) -> dict[str, Any]:
     (found,) = [x for x in outcome.report["deployments"] if x["key"].startswith(deployment)]
     return dict(found["words"])
+
+
+def assert_killed(outcome: Outcome, killing: Killing, title: str = "") -> None:
+    """The cell failed soon after; its first evidence is which process it was, and how it ended.
+
+    How is told by the kernel, unless the process's parent has asked before: vLLM 0.32 does.
+    """
+    assert outcome.code == 2, outcome.stderr
+    (cell,) = outcome.report["cells"]
+    assert (cell["status"], cell["cause"]) == ("fail", "crashed")
+    (finding,) = outcome.report["findings"]
+    assert finding["code"] in {"RUN001", "RUN030"}
+    told = finding["evidence"][0]
+    assert title in told
+    assert told.endswith("killed by SIGKILL") or (title.startswith("VLLM") and "is gone" in told)
+    assert killing.took_s < SOON_S
 
 
 def assert_two_million(outcome: Outcome) -> None:

@@ -6,43 +6,22 @@ What this build cannot show: speed, GPU memory, CUDA graphs, Llama-4's pools (se
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from tests.real_engines.conftest import Outcome, run_leadline
 from tests.real_engines.environments import SGLANG_0_5, require
+from tests.real_engines.killing import Killing
 from tests.real_engines.leftovers import watching
+from tests.real_engines.outcomes import assert_killed
 from tests.real_engines.sglang_environment import CPU_ENV, CPU_SETTINGS, VERSION, sglang_python
 from tests.real_engines.tiny_llama import write_tiny_llama
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(2400)]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    report: dict[str, Any]
-    stderr: str
-
-    def cell(self, *fragments: str) -> dict[str, Any]:
-        (found,) = [
-            cell
-            for cell in self.report["cells"]
-            if all(fragment in cell["cell"] for fragment in fragments)
-        ]
-        return dict(found)
-
-    def findings(self, *fragments: str) -> dict[str, dict[str, Any]]:
-        return {
-            finding["code"]: finding
-            for finding in self.report["findings"]
-            if all(fragment in finding["cell"] for fragment in fragments)
-        }
 
 
 Qualify = Callable[..., Outcome]
@@ -64,7 +43,7 @@ def qualify(python: Path, model: Path, tmp_path: Path) -> Iterator[Qualify]:
     """Run a campaign; neither a process nor shared memory of its servers may be left behind."""
     outcomes: list[Outcome] = []
 
-    def run(settings: Mapping[str, Any], **parts: Any) -> Outcome:
+    def run(settings: Mapping[str, Any], meanwhile: Killing | None = None, **parts: Any) -> Outcome:
         deployment = {
             "engine": f"sglang=={VERSION}",
             "target": {"kind": "process", "executable": str(python)},
@@ -80,14 +59,8 @@ def qualify(python: Path, model: Path, tmp_path: Path) -> Iterator[Qualify]:
         file = tmp_path / "campaign.yaml"
         file.write_text(json.dumps(campaign), encoding="utf-8")
         command = [sys.executable, "-m", "leadline.cli", "run", str(file), "--json"]
-        done = subprocess.run(
-            [*command, "--runs", str(tmp_path / "runs")],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.stdout.strip(), done.stderr
-        outcomes.append(Outcome(done.returncode, json.loads(done.stdout), done.stderr))
+        runs = tmp_path / "runs"
+        outcomes.append(run_leadline([*command, "--runs", str(runs)], runs, meanwhile))
         return outcomes[-1]
 
     with watching(lambda: servers_of(model)) as leftovers:
@@ -235,3 +208,22 @@ def test_a_start_that_fails_is_explained(
     )
     assert outcome.code == 2, outcome.stderr
     assert [finding["code"] for finding in outcome.report["findings"]] == [code]
+
+
+@pytest.mark.parametrize("title", ["sglang::scheduler", "sglang::detokenizer"])
+def test_a_killed_process_ends_the_cell_with_its_cause(qualify: Qualify, title: str) -> None:
+    """SGLang does not notice: without a look at its processes only a time limit would end this."""
+    killing = Killing(title)
+    outcome = qualify(
+        {"context_length": 8192, "max_total_tokens": 20000, "max_running_requests": 4},
+        killing,
+        workload={
+            "input_tokens": 800,
+            "output_tokens": 8,
+            "repeats": 1,
+            "needles": 0,
+            "limit_probes": False,
+        },
+        timeouts={"first_token_s": 900, "between_tokens_s": 900},
+    )
+    assert_killed(outcome, killing, title)

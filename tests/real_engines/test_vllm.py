@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from pathlib import Path
-
-import psutil
 import pytest
 from tests.real_engines.conftest import RunCampaign
 from tests.real_engines.environments import VLLM_0_32 as VLLM
-from tests.real_engines.leftovers import wait_for
+from tests.real_engines.killing import Killing
 from tests.real_engines.outcomes import (
     assert_equal_to_the_plan,
+    assert_killed,
     assert_two_million,
     passed,
     words_of,
@@ -68,21 +64,15 @@ def test_the_hybrid_cache_manager_on_and_off(run_campaign: RunCampaign) -> None:
     assert "at most 2,097,024" in outcome.report["findings"][0]["remedy"]
 
 
-def test_a_killed_engine_leaves_no_process_and_no_shared_memory(run_campaign: RunCampaign) -> None:
-    """The fixture looks for what is left."""
-
-    def kill_when_up(leadline: int, runs: Path) -> None:
-        assert wait_for(lambda: _is_up(runs), seconds=600)
-        (server,) = psutil.Process(leadline).children()
-        family = [process.pid for process in server.children(recursive=True)]
-        assert mapped_segments(family), "it uses shared memory, or this test tests nothing"
-        os.kill(server.pid, signal.SIGKILL)
-
-    outcome = run_campaign("vllm-0.32-killed", VLLM, meanwhile=kill_when_up)
-    (cell,) = outcome.report["cells"]
-    assert cell["cause"] == "crashed"
-    assert "killed by SIGKILL" in outcome.report["findings"][0]["evidence"][0]
+@pytest.mark.parametrize("title", ["", "VLLM::EngineCore", "VLLM::Worker"])
+def test_a_killed_process_ends_the_cell_with_its_cause_and_leaves_nothing(
+    run_campaign: RunCampaign, title: str
+) -> None:
+    """The fixture looks for what is left; the campaign's own time limit is 900 s."""
+    killing = Killing(title, check=_uses_shared_memory)
+    outcome = run_campaign("vllm-0.32-killed", VLLM, meanwhile=killing)
+    assert_killed(outcome, killing, title)
 
 
-def _is_up(runs: Path) -> bool:
-    return any("engine_words" in path.read_text("utf-8") for path in runs.rglob("events.jsonl"))
+def _uses_shared_memory(pids: list[int]) -> None:
+    assert mapped_segments(pids), "else nothing could be left behind, and this test tests nothing"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.real_engines.conftest import RunCampaign
 from tests.real_engines.environments import VLLM_0_12 as VLLM
-from tests.real_engines.outcomes import assert_two_million
+from tests.real_engines.killing import Killing
+from tests.real_engines.outcomes import assert_killed, assert_two_million
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1500)]
 
@@ -35,3 +36,9 @@ def test_a_request_larger_than_the_cache_is_told_from_a_slow_one(run_campaign: R
     # On a busy machine the spinning engine starves its own /metrics; then its log testifies.
     seen = ("running 0, waiting 1", "Running: 0 reqs, Waiting: 1 reqs")
     assert any(words in line for line in finding["evidence"] for words in seen)
+
+
+def test_a_killed_core_ends_the_cell_with_its_cause(run_campaign: RunCampaign) -> None:
+    killing = Killing("VLLM::EngineCore")
+    outcome = run_campaign("vllm-0.12-killed", VLLM, meanwhile=killing)
+    assert_killed(outcome, killing, "VLLM::EngineCore")
