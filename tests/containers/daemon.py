@@ -7,6 +7,7 @@ between the engine and runc.
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import shutil
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,31 +29,31 @@ STATE = Path(os.environ.get("LEADLINE_TEST_DOCKER", "/var/lib/leadline-test-dock
 SOCKET = f"unix://{STATE}/docker.sock"
 IMAGE = "leadline-test:1"
 LABEL = "io.leadline.test"
-_START_S = 60
+_PATIENCE_S = 60
+_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def start_daemon() -> str:
     """Where the engine listens; started unless it runs already. Raises ``RuntimeError``."""
-    if not _answers():
-        _spawn()
-        deadline = time.monotonic() + _START_S
-        while not _answers():
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"dockerd did not start: {(STATE / 'dockerd.log').read_text()}")
-            time.sleep(0.2)
+    STATE.mkdir(parents=True, exist_ok=True)
+    with (STATE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several suites may want it at once
+        if not _answers():
+            _wait_gone()
+            _spawn()
     return SOCKET
 
 
 def stop_daemon() -> None:
-    """End the engine that ``start_daemon`` started, by its own pid file."""
-    pid = STATE / "dockerd.pid"
-    if pid.is_file():
+    """End the engine that ``start_daemon`` started, by its own pid file, and wait for its end."""
+    if pid := _running():
         with suppress(ProcessLookupError):
-            os.kill(int(pid.read_text()), signal.SIGTERM)
+            os.kill(pid, signal.SIGTERM)
+        _wait_gone()
 
 
 def is_installed() -> bool:
-    return shutil.which("dockerd", path="/usr/sbin:/usr/bin") is not None and os.geteuid() == 0
+    return shutil.which("dockerd", path=_PATH) is not None and os.geteuid() == 0
 
 
 def make_image(client: docker.DockerClient) -> str:
@@ -82,17 +84,45 @@ def _answers() -> bool:
             return False
 
 
+def _running() -> int | None:
+    """The pid of our engine, by its pid file: the number may be another program's by now.
+
+    One that has ended and waits for its parent has no command line left.
+    """
+    with suppress(OSError, ValueError):
+        pid = int((STATE / "dockerd.pid").read_text())
+        if f"--pidfile={STATE}/dockerd.pid" in Path(f"/proc/{pid}/cmdline").read_text():
+            return pid
+    return None
+
+
+def _wait_gone() -> None:
+    """An engine that is ending no longer answers, and holds its folder until it has ended."""
+    _wait(lambda: _running() is None, "end")
+    (STATE / "dockerd.pid").unlink(missing_ok=True)
+
+
+def _wait(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + _PATIENCE_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"dockerd did not {what}: {(STATE / 'dockerd.log').read_text()}")
+        time.sleep(0.1)
+
+
 def _spawn() -> None:
-    """A hook that does nothing makes the engine accept ``--gpus``, as where there are some."""
-    _forget_the_dead()
+    """The programs are copies: the engine outlives the checkout that started it."""
     programs = STATE / "bin"
-    programs.mkdir(parents=True, exist_ok=True)
-    hook = programs / "nvidia-container-runtime-hook"
-    hook.write_text("#!/bin/sh\nexit 0\n")
-    hook.chmod(0o755)
-    runtime = programs / "runtime"
-    runtime.write_text(f'#!/bin/sh\nexec {sys.executable} {HERE / "runtime.py"} "$@"\n')
-    runtime.chmod(0o755)
+    programs.mkdir(exist_ok=True)
+    # A hook that does nothing makes the engine accept ``--gpus``, as where there are some.
+    _write_program(programs / "nvidia-container-runtime-hook", "exit 0")
+    softener = shutil.copy(HERE / "runtime.py", programs)
+    python = os.path.realpath(sys.executable)
+    runtime = _write_program(
+        programs / "runtime",
+        f'case " $* " in *" create "*|*" run "*) exec {python} -I -S {softener} "$@";; esac\n'
+        'exec runc "$@"',
+    )
     command = [
         "/usr/sbin/dockerd",
         f"--data-root={STATE}/data",
@@ -103,31 +133,22 @@ def _spawn() -> None:
         "--default-runtime=wrapped",
     ]
     with (STATE / "dockerd.log").open("w") as log:
-        subprocess.Popen(
-            command,
+        # Nobody's child: a test ends all of its own.
+        subprocess.run(
+            ["setsid", "--fork", *command],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            start_new_session=True,
-            env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"},
+            env={**os.environ, "PATH": f"{programs}:{_PATH}"},
+            check=True,
         )
+    _wait(_answers, "start")
 
 
-def _forget_the_dead() -> None:
-    """A daemon that was killed leaves its pid file, and with it none would start.
-
-    One whose parent has not heard of its end yet is dead too.
-    """
-    pid = STATE / "dockerd.pid"
-    if pid.is_file() and not _lives(int(pid.read_text())):
-        pid.unlink()
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:
-        return False
+def _write_program(path: Path, body: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return path
 
 
 def _root_tar() -> bytes:

@@ -52,12 +52,8 @@ def place(request: pytest.FixtureRequest) -> Iterator[Any]:
         child.kill()
 
 
-@pytest.fixture
-def on_this_machine(place: Any) -> None:
-    """For what only a target can do whose processes are ours."""
-    if place.name != "process":
-        pytest.skip("the processes of a container are not ours to see")
-
+on_this_machine = pytest.mark.parametrize("place", ["process"], indirect=True)
+"""For what only a target can do whose processes are ours."""
 
 Use = Callable[[Any, Endpoint], Awaitable[Any]]
 
@@ -141,7 +137,7 @@ def test_the_log_is_written_as_it_comes(place: Any, tmp_path: Path) -> None:
     start(place.target(), place.launch("serve()"), log, use)
 
 
-@pytest.mark.usefixtures("on_this_machine")
+@on_this_machine
 def test_the_environment_of_the_launch_is_added_to_ours(
     place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,7 +175,7 @@ def test_a_server_that_is_never_ready_is_given_up(place: Any, tmp_path: Path, sc
     assert target.exit_status() is not None
 
 
-@pytest.mark.usefixtures("on_this_machine")
+@on_this_machine
 def test_an_occupied_port_is_refused_and_its_holder_named(place: Any, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
@@ -198,7 +194,7 @@ def test_a_port_that_was_just_given_back_can_be_used_again(place: Any, tmp_path:
         start(place.target(), what, tmp_path / f"log{attempt}")
 
 
-@pytest.mark.usefixtures("on_this_machine")
+@on_this_machine
 def test_a_program_that_is_not_there_is_an_error_with_its_cure(place: Any, tmp_path: Path) -> None:
     what = Launch(argv=("/no/such/engine",), port=free_port(), served_model="tiny")
     with pytest.raises(DeployError) as caught:
@@ -314,7 +310,7 @@ def test_other_children_of_a_server_may_come_and_go(place: Any, tmp_path: Path) 
 # --- ending ---------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("on_this_machine")
+@on_this_machine
 def test_a_server_killed_from_outside_is_seen_as_killed(place: Any, tmp_path: Path) -> None:
     async def use(target: Any, _: Endpoint) -> None:
         os.kill(target.pid, signal.SIGKILL)
@@ -324,7 +320,7 @@ def test_a_server_killed_from_outside_is_seen_as_killed(place: Any, tmp_path: Pa
     start(place.target(), place.launch("serve()"), tmp_path / "log", use)
 
 
-@pytest.mark.usefixtures("on_this_machine")
+@on_this_machine
 @pytest.mark.parametrize("options", ["", "start_new_session=True"])
 def test_stop_ends_what_the_server_started(place: Any, tmp_path: Path, options: str) -> None:
     log = tmp_path / "log"
@@ -338,7 +334,7 @@ def test_stop_ends_what_the_server_started(place: Any, tmp_path: Path, options: 
     assert target.exit_status() in told(place, "killed by SIGTERM")
 
 
-@pytest.mark.usefixtures("on_this_machine")
+@on_this_machine
 def test_stop_ends_the_workers_of_a_server_that_died_before(place: Any, tmp_path: Path) -> None:
     log = tmp_path / "log"
 
@@ -351,7 +347,7 @@ def test_stop_ends_the_workers_of_a_server_that_died_before(place: Any, tmp_path
     assert ends(spawned(log))
 
 
-@pytest.mark.usefixtures("on_this_machine")
+@on_this_machine
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="where Linux shows shared memory")
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_stop_removes_the_shared_memory_of_a_killed_server(
@@ -381,7 +377,7 @@ serve()
     foreign.unlink()
 
 
-@pytest.mark.usefixtures("on_this_machine")
+@on_this_machine
 def test_stop_does_not_wait_for_an_orphan_that_holds_the_log(
     place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -399,7 +395,7 @@ def test_stop_does_not_wait_for_an_orphan_that_holds_the_log(
         os.kill(spawned(log), signal.SIGKILL)
 
 
-@pytest.mark.usefixtures("on_this_machine")
+@on_this_machine
 def test_a_server_that_does_not_want_to_end_is_killed(
     place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -437,7 +433,7 @@ def test_stop_is_safe_before_the_start_twice_and_after_a_failure(
     asyncio.run(run())
 
 
-@pytest.mark.usefixtures("on_this_machine")
+@on_this_machine
 def test_a_second_stop_signals_nobody(
     place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -597,7 +593,7 @@ serve()
 """
 
 
-@pytest.mark.usefixtures("on_this_machine")
+@on_this_machine
 @pytest.mark.parametrize("killed", [False, True])
 @pytest.mark.parametrize("child_holds", [False, True])
 def test_no_shared_memory_of_a_server_outlives_it(
