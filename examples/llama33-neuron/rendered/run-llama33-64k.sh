@@ -24,6 +24,7 @@ if [[ ! -e $env_file ]]; then
 fi
 chmod 600 "$env_file"
 
+started=$(date +%s)
 docker run \
   --detach \
   --name llama33-64k \
@@ -80,9 +81,15 @@ for ((waited = 0; waited < 7910; waited += 5)); do
     echo "ready after about $waited s: http://127.0.0.1:8000" >&2
     exit 0
   fi
-  if [[ $(docker inspect --format '{{.State.Running}}' llama33-64k) != true ]]; then
+  # One that ends is started again, and counts as running all the time.
+  state=$(docker inspect --format '{{.State.Status}} {{.RestartCount}}' llama33-64k)
+  if [[ $state != "running 0" ]]; then
+    docker stop llama33-64k >/dev/null
     docker logs --tail 40 llama33-64k >&2
-    echo "llama33-64k ended while starting" >&2
+    docker events --since "$started" --until "$(date +%s)" --filter container=llama33-64k \
+      --filter event=oom --filter event=die \
+      --format '{{.Action}}{{with .Actor.Attributes.exitCode}}: exit code {{.}}{{end}}' >&2
+    echo "llama33-64k ended while starting; it is stopped, docker rm llama33-64k removes it" >&2
     exit 2
   fi
   sleep 5

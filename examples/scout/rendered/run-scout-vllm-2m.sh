@@ -22,6 +22,7 @@ if [[ ! -e $env_file ]]; then
 fi
 chmod 600 "$env_file"
 
+started=$(date +%s)
 docker run \
   --detach \
   --name scout-vllm-2m \
@@ -63,9 +64,15 @@ for ((waited = 0; waited < 1200; waited += 5)); do
     echo "ready after about $waited s: http://127.0.0.1:8000" >&2
     exit 0
   fi
-  if [[ $(docker inspect --format '{{.State.Running}}' scout-vllm-2m) != true ]]; then
+  # One that ends is started again, and counts as running all the time.
+  state=$(docker inspect --format '{{.State.Status}} {{.RestartCount}}' scout-vllm-2m)
+  if [[ $state != "running 0" ]]; then
+    docker stop scout-vllm-2m >/dev/null
     docker logs --tail 40 scout-vllm-2m >&2
-    echo "scout-vllm-2m ended while starting" >&2
+    docker events --since "$started" --until "$(date +%s)" --filter container=scout-vllm-2m \
+      --filter event=oom --filter event=die \
+      --format '{{.Action}}{{with .Actor.Attributes.exitCode}}: exit code {{.}}{{end}}' >&2
+    echo "scout-vllm-2m ended while starting; it is stopped, docker rm scout-vllm-2m removes it" >&2
     exit 2
   fi
   sleep 5

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Literal, get_args
 
 from leadline.errors import SpecError
 from leadline.render import scripts
-from leadline.render.docker import compose_file
+from leadline.render.docker import compose_file, write_usage
 from leadline.render.kubernetes import list_objects
 from leadline.render.service import Service
 from leadline.render.yaml import dump_yaml
@@ -61,8 +62,9 @@ def _docker(service: Service, header: str, _: str) -> Named:
 
 
 def _compose(service: Service, header: str, _: str) -> Named:
-    document = compose_file(service, _env_file(service), scripts.HOST_PORT)
-    yield f"{service.name}.compose.yaml", dump_yaml([document], header)
+    file, env_file = f"{service.name}.compose.yaml", _env_file(service)
+    usage = write_usage(service, file, env_file)
+    yield file, dump_yaml([compose_file(service, env_file)], f"{header}\n\n{usage}")
 
 
 def _kubernetes(service: Service, header: str, namespace: str) -> Named:
@@ -137,7 +139,8 @@ _WRITERS: dict[Kind, Callable[[Service, str, str], Named]] = {
 
 
 def _env_file(service: Service) -> str:
-    return f"{service.name}.env"
+    own = service.env_file
+    return str(Path(own).expanduser().absolute()) if own else f"{service.name}.env"
 
 
 def _module(service: Service) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from shlex import quote
 from typing import Any
 
 from leadline.launch import Container, Devices, Launch, Volume
-from leadline.render.service import Service, split_options
+from leadline.render.service import PORT, Service, split_options
 from leadline.render.yaml import Comments, Path
 
 LABEL = "io.leadline.service"
@@ -30,6 +31,7 @@ def run_arguments(launch: Launch, env_file: str) -> tuple[tuple[str, ...], ...]:
         ("--label", f"{LABEL}={container.name}"),
         ("--init",),
         ("--restart", "unless-stopped"),
+        *([("--pull", container.pull)] if container.pull != "missing" else []),
         ("--publish", f"127.0.0.1:{launch.port}:{container.port}"),
         *_device_arguments(container.devices),
         ("--shm-size", str(container.shm_bytes)),
@@ -55,7 +57,19 @@ def require_container(launch: Launch) -> Container:
     return launch.container
 
 
-def compose_file(service: Service, env_file: str, host_port: int) -> tuple[Any, Comments]:
+def write_usage(service: Service, file: str, env_file: str) -> str:
+    """How a compose file is used; with its secrets in a file that only their owner may read."""
+    names = " ".join(f"{name}=" for name in service.secrets)
+    lines = [
+        f"(umask 077; [ -e {quote(env_file)} ] || printf '%s\\n' {names} >{quote(env_file)})",
+        f"docker compose -f {file} up --detach --wait",
+        f"docker compose -f {file} logs --follow",
+        f"docker compose -f {file} down      # volumes are kept",
+    ]
+    return "\n".join(["Usage, with Compose 2:", *(f"  {line}" for line in lines)])
+
+
+def compose_file(service: Service, env_file: str) -> tuple[Any, Comments]:
     """A compose project of one service, with what each choice is for."""
     body: dict[str, Any] = {
         "image": service.image,
@@ -67,7 +81,7 @@ def compose_file(service: Service, env_file: str, host_port: int) -> tuple[Any, 
         "command": [_literal(word) for word in service.arguments],
         "env_file": [env_file],
         "environment": {name: _literal(value) for name, value in service.env.items()},
-        "ports": [f"127.0.0.1:{host_port}:8000"],
+        "ports": [f"127.0.0.1:{service.host_port}:{PORT}"],
         "shm_size": service.shm_bytes,
         "ulimits": ULIMITS,
         "volumes": [_mount(volume) for volume in service.mounts()],
@@ -77,12 +91,13 @@ def compose_file(service: Service, env_file: str, host_port: int) -> tuple[Any, 
         },
         "healthcheck": {
             "test": ["CMD", "python3", "-c", HEALTH_PROGRAM],
-            "interval": "30s",
+            "interval": "10s",
             "timeout": "30s",
-            "retries": 10,
+            "retries": 30,
             "start_period": f"{service.start_limit_s}s",
         },
         "stop_grace_period": f"{service.grace_s}s",
+        **({"pull_policy": service.pull} if service.pull != "missing" else {}),
         **({"mem_limit": service.memory_bytes} if service.memory_bytes else {}),
         **_compose_devices(service.devices),
     }
@@ -143,4 +158,5 @@ def _comments(service: Service) -> Comments:
         (*at, "shm_size"): "Bytes. Shared memory of the ranks' messages; Docker gives 64 MiB.",
         (*at, "healthcheck"): "/health generates nothing, so a long prefill does not fail it.",
         (*at, "stop_grace_period"): "As long as the longest request may take.",
+        ("volumes",): "Weights are shared by all services of this machine: think before --volumes.",
     }

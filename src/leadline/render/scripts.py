@@ -20,14 +20,13 @@ from leadline.render.service import PORT, Service, split_options
 from leadline.render.yaml import comment
 from leadline.units import parse_tokens, show_seconds
 
-HOST_PORT = 8000
 _OFFLINE = ("vllm", "neuron")
 _LADDER_STEPS = 4
 _ONE_PROCESS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
 
 
 def write_docker(service: Service, file: str, header: str, env_file: str) -> str:
-    groups = run_arguments(service.launch(HOST_PORT), env_file)
+    groups = run_arguments(service.launch(service.host_port), env_file)
     text = [" ".join(_quote_env(word, env_file) for word in group) for group in groups]
     return _render("docker.sh", service, header, file=file, env_file=env_file, groups=text)
 
@@ -149,10 +148,14 @@ def _show_arguments(settings: Mapping[str, Any]) -> str:
 
 
 def _local_launch(service: Service) -> Any:
-    return _launch(service.engine, service.model, service.settings, service.own_env)
+    return _launch(
+        service.engine, service.model, service.settings, service.own_env, service.host_port
+    )
 
 
-def _launch(engine: str, model: str, settings: Mapping[str, Any], env: Mapping[str, str]) -> Any:
+def _launch(
+    engine: str, model: str, settings: Mapping[str, Any], env: Mapping[str, str], port: int = PORT
+) -> Any:
     launch = load_engine(engine).launch
     if launch is None:
         raise SpecError(
@@ -160,7 +163,7 @@ def _launch(engine: str, model: str, settings: Mapping[str, Any], env: Mapping[s
             where="deployments",
             cure="render it for docker",
         )
-    return launch(LaunchRequest(model, PORT, settings, env))
+    return launch(LaunchRequest(model, port, settings, env))
 
 
 def _quote_env(word: str, env_file: str) -> str:
@@ -173,7 +176,7 @@ def _render(template: str, service: Service, header: str, **names: Any) -> str:
     return (
         _templates()
         .get_template(f"{template}.j2")
-        .render(service=service, header=comment(header), host_port=HOST_PORT, start=start, **names)
+        .render(service=service, header=comment(header), start=start, **names)
     )
 
 

@@ -88,6 +88,8 @@ class Service:
     env_file: str | None = None
     """Where the deployment keeps its secrets."""
     pull: Pull = "missing"
+    host_port: int = PORT
+    """Of this machine, where a container is published on 127.0.0.1."""
     cluster: KubernetesTarget = field(default_factory=KubernetesTarget)
     """Where a cluster puts it."""
     kept_as: str = ""
@@ -200,6 +202,7 @@ def describe_service(
         memory_bytes=own.memory,
         env_file=own.env_file,
         pull=own.pull,
+        host_port=own.port or PORT,
         phases=launch.phases,
         host_bytes=host_bytes,
         caches=_caches(plan, facts),
