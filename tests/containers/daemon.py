@@ -7,6 +7,7 @@ between the engine and runc.
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import io
 import os
@@ -18,11 +19,13 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import docker
+from tests.containers.network import keep_settings, restore_settings
 
 HERE = Path(__file__).parent
 STATE = Path(os.environ.get("LEADLINE_TEST_DOCKER", "/var/lib/leadline-test-docker"))
@@ -34,22 +37,57 @@ _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def start_daemon() -> str:
-    """Where the engine listens; started unless it runs already. Raises ``RuntimeError``."""
+    """Where the engine listens as long as this process lives; started unless it runs already.
+
+    Raises ``RuntimeError``.
+    """
     STATE.mkdir(parents=True, exist_ok=True)
-    with (STATE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # several suites may want it at once
+    with _locked("lock", fcntl.LOCK_EX):  # several suites may want it at once
+        if not _uses:
+            _uses.append(_lock("users", fcntl.LOCK_SH))
+            atexit.register(leave_daemon)
         if not _answers():
             _wait_gone()
+            keep_settings(STATE / "network.json")
             _spawn()
     return SOCKET
 
 
-def stop_daemon() -> None:
-    """End the engine that ``start_daemon`` started, by its own pid file, and wait for its end."""
+def leave_daemon() -> None:
+    """The last that uses the engine ends it; what it keeps on disk stays for the next time."""
+    while _uses:
+        _uses.pop().close()
+    alone = fcntl.LOCK_EX | fcntl.LOCK_NB
+    with suppress(BlockingIOError), _locked("lock", fcntl.LOCK_EX), _locked("users", alone):
+        _stop()
+
+
+def _stop() -> None:
     if pid := _running():
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
         _wait_gone()
+    restore_settings(STATE / "network.json")
+
+
+_uses: list[IO[str]] = []
+"""The lock that this process holds while it uses the engine."""
+
+
+@contextmanager
+def _locked(name: str, how: int) -> Iterator[None]:
+    with closing(_lock(name, how)):
+        yield
+
+
+def _lock(name: str, how: int) -> IO[str]:
+    file = (STATE / name).open("w")
+    try:
+        fcntl.flock(file, how)
+    except BlockingIOError:
+        file.close()
+        raise
+    return file
 
 
 def is_installed() -> bool:
@@ -120,7 +158,8 @@ def _spawn() -> None:
     python = os.path.realpath(sys.executable)
     runtime = _write_program(
         programs / "runtime",
-        f'case " $* " in *" create "*|*" run "*) exec {python} -I -S {softener} "$@";; esac\n'
+        'case " $* " in *" create "*|*" run "*|*" exec "*)\n'
+        f'  exec {python} -I -S {softener} "$@";;\nesac\n'
         'exec runc "$@"',
     )
     command = [
@@ -135,7 +174,7 @@ def _spawn() -> None:
     with (STATE / "dockerd.log").open("w") as log:
         # Nobody's child: a test ends all of its own.
         subprocess.run(
-            ["setsid", "--fork", *command],
+            ["/usr/bin/setsid", "--fork", *command],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -182,4 +221,5 @@ def _entry(name: str, kind: bytes, mode: int = 0o755) -> tarfile.TarInfo:
 
 
 if __name__ == "__main__":
-    stop_daemon()
+    STATE.mkdir(parents=True, exist_ok=True)
+    leave_daemon()

@@ -17,21 +17,27 @@ from typing import Any
 
 def main(arguments: list[str]) -> None:
     if {"create", "run"} & set(arguments):
-        config = Path(_bundle(arguments)) / "config.json"
-        spec = json.loads(config.read_text())
-        _soften(spec.get("process", {}))
-        config.write_text(json.dumps(spec))
+        _rewrite(Path(_option(arguments, "--bundle", "-b") or ".") / "config.json", "process")
+    elif "exec" in arguments and (process := _option(arguments, "--process", "-p")):
+        _rewrite(Path(process))
     runc = shutil.which("runc", path="/usr/sbin:/usr/bin") or "runc"
     os.execv(runc, ["runc", *arguments])  # noqa: S606
 
 
-def _bundle(arguments: list[str]) -> str:
+def _option(arguments: list[str], *names: str) -> str:
     for at, word in enumerate(arguments):
-        if word in {"--bundle", "-b"}:
-            return arguments[at + 1]
-        if word.startswith("--bundle="):
-            return word.partition("=")[2]
-    return "."
+        name, equals, value = word.partition("=")
+        if name in names:
+            return value if equals else arguments[at + 1]
+    return ""
+
+
+def _rewrite(file: Path, *keys: str) -> None:
+    described = process = json.loads(file.read_text())
+    for key in keys:
+        process = process[key]
+    _soften(process)
+    file.write_text(json.dumps(described))
 
 
 def _soften(process: dict[str, Any]) -> None:

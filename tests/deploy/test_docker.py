@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import docker
 import pytest
+from tests.absent import leave_out
 from tests.containers.daemon import SOCKET
 from tests.deploy.places import DockerPlace, open_place
 
@@ -39,7 +40,7 @@ def place() -> Iterator[DockerPlace]:
     try:
         yield open_place("docker")
     except LookupError as missing:
-        pytest.skip(str(missing))
+        leave_out(missing)
 
 
 @pytest.fixture

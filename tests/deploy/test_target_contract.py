@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 import pytest
+from tests.absent import leave_out
 from tests.deploy.places import SERVER, open_place
 
 from leadline.deploy import process
@@ -45,7 +46,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[Any]:
     try:
         opened = open_place(request.param)
     except LookupError as missing:
-        pytest.skip(str(missing))
+        leave_out(missing)
     yield opened
     opened.close()
     for child in psutil.Process().children(recursive=True):

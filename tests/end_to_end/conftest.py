@@ -16,6 +16,7 @@ from uuid import uuid4
 import docker
 import psutil
 import pytest
+from tests.absent import leave_out
 from tests.deploy.places import open_place
 from tests.end_to_end.containers import containers_of
 
@@ -178,7 +179,7 @@ def client() -> Iterator[docker.DockerClient]:
     try:
         open_place("docker")
     except LookupError as missing:
-        pytest.skip(str(missing))
+        leave_out(missing)
     opened = connect()
     yield opened
     opened.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
+from tests.containers.compose import compose_command
 
 from leadline.cli.main import cli
 from leadline.errors import PlanError, SpecError
@@ -71,12 +71,6 @@ def make_service(
     )
 
 
-def has_compose() -> bool:
-    docker = shutil.which("docker")
-    command = [docker or "", "compose", "version"]
-    return bool(docker) and not subprocess.run(command, capture_output=True, check=False).returncode
-
-
 def documents(text: str) -> list[Any]:
     return list(YAML(typ="safe").load_all(text))
 
@@ -124,14 +118,14 @@ def test_python_scripts_are_clean(name: str, tmp_path: Path) -> None:
     assert shown.returncode == 0, shown.stderr
 
 
-@pytest.mark.skipif(not has_compose(), reason="docker compose is not installed")
+@pytest.mark.docker
 @pytest.mark.parametrize("name", files_of(".compose.yaml"))
 def test_compose_accepts_the_project(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_text(FILES[name])
     (tmp_path / name.replace(".compose.yaml", ".env")).write_text("HF_TOKEN=\n")
     checked = subprocess.run(
-        [str(shutil.which("docker")), "compose", "-f", str(path), "config", "--quiet"],
+        [*compose_command(), "-f", str(path), "config", "--quiet"],
         text=True,
         capture_output=True,
         check=False,
