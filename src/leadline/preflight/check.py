@@ -10,7 +10,7 @@ from leadline.catalog.reading import read_table
 from leadline.errors import PlanError
 from leadline.render.select import describe_variant
 from leadline.render.service import Service
-from leadline.spec import Campaign, DockerTarget
+from leadline.spec import Campaign, DockerTarget, KubernetesTarget
 
 State = Literal["ok", "warn", "fail", "absent"]
 """``fail``: the campaign cannot work so; ``absent``: it is not there, and nothing here needs it."""
@@ -38,6 +38,8 @@ class Needs:
     """Those that a plan sizes."""
     images: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
+    clusters: tuple[tuple[str, str], ...] = ()
+    """(context, namespace) of each cluster; empty: the kubeconfig's own."""
     models: tuple[str, ...] = ()
     unplanned: tuple[str, ...] = ()
     """Deployments of which no plan can be made, with the reason."""
@@ -64,15 +66,14 @@ class Needs:
         return max((service.shm_bytes for service in self.here), default=0)
 
     @property
-    def weights_bytes(self) -> int:
-        """Of all models: they are kept."""
-        sizes = {
+    def weights(self) -> dict[str, int]:
+        """Bytes of each model that is run here, from a hub."""
+        return {
             service.model: cache.size_bytes
             for service in self.here
             for cache in service.caches
             if cache.name == "weights"
         }
-        return sum(sizes.values())
 
 
 def read_needs(campaign: Campaign) -> Needs:
@@ -94,9 +95,19 @@ def read_needs(campaign: Campaign) -> Needs:
         services=tuple(services),
         images=_images([d.target for d in deployments], services),
         ports=tuple(sorted(port for port in ports if port)),
+        clusters=_clusters([d.target for d in deployments]),
         models=tuple(dict.fromkeys(d.model for d in deployments if d.model)),
         unplanned=tuple(unplanned),
     )
+
+
+def _clusters(targets: Sequence[object]) -> tuple[tuple[str, str], ...]:
+    places = [
+        (target.context or "", target.namespace or "")
+        for target in targets
+        if isinstance(target, KubernetesTarget)
+    ]
+    return tuple(dict.fromkeys(places))
 
 
 def _images(targets: Sequence[object], services: Sequence[Service]) -> tuple[str, ...]:

@@ -17,6 +17,8 @@ _BUSY = 0.05
 """More than this share of a GPU's memory in use before anything of ours runs."""
 _NEURON_LS = "/opt/aws/neuron/bin/neuron-ls"
 _NEURON_DRIVER = Path("/sys/module/neuron/version")
+# Names of AWS's packages for apt and yum alike.
+_NEURON_RUNTIME = ("aws-neuronx-runtime-lib", "aws-neuronx-collectives")
 _QUESTION_S = 20
 
 
@@ -41,6 +43,7 @@ def _nvidia(needs: Needs) -> Iterator[Check]:
         yield Check("NVIDIA driver", "ok", found)
         yield from judge_gpus(_read_gpus(pynvml), needs.gpus)
         yield from _peers(pynvml)
+        yield from _topology(pynvml, needs.gpus)
     finally:
         pynvml.nvmlShutdown()
 
@@ -93,6 +96,56 @@ def _peers(nvml: Any) -> Iterator[Check]:
         yield Check("GPU peer access", "ok", f"all pairs of {count}")
 
 
+def _topology(nvml: Any, needed: int) -> Iterator[Check]:
+    """By which way the GPUs reach each other, where there are several."""
+    count = nvml.nvmlDeviceGetCount()
+    if count < 2:  # noqa: PLR2004
+        return
+    handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
+    links = min(_count_links(nvml, handle) for handle in handles)
+    try:
+        farthest = max(
+            nvml.nvmlDeviceGetTopologyCommonAncestor(*pair) for pair in combinations(handles, 2)
+        )
+    except nvml.NVMLError:
+        farthest = 0
+    yield judge_topology(links, farthest, needed)
+
+
+def _count_links(nvml: Any, device: Any) -> int:
+    """NVLinks that are up; those that a device does not have are refused."""
+    up = 0
+    for link in range(nvml.NVML_NVLINK_MAX_LINKS):
+        try:
+            up += nvml.nvmlDeviceGetNvLinkState(device, link)
+        except nvml.NVMLError:
+            break
+    return up
+
+
+def judge_topology(links: int, farthest: int, needed: int) -> Check:
+    """``links``: NVLinks of the GPU with the fewest; ``farthest``: NVML's level of a pair."""
+    if links:
+        return Check("GPU topology", "ok", f"{links} NVLinks up on each GPU")
+    found = f"no NVLink; the farthest pair meets {_LEVELS.get(farthest, 'somewhere unknown')}"
+    if needed > 1 and farthest >= _HOST_BRIDGE:
+        cure = "expect slow all-reduces: fewer GPUs per engine, or those of one switch"
+        return Check("GPU topology", "warn", f"{found} (nvidia-smi topo -m)", cure)
+    return Check("GPU topology", "ok", found)
+
+
+# nvmlGpuTopologyLevel_t, as `nvidia-smi topo -m` calls them.
+_HOST_BRIDGE = 30
+_LEVELS = {
+    0: "on one board",
+    10: "at one PCIe switch (PIX)",
+    20: "over several PCIe switches (PXB)",
+    30: "at the CPU's host bridge (PHB)",
+    40: "within one NUMA node (NODE)",
+    50: "across CPU sockets (SYS)",
+}
+
+
 def _neuron(needs: Needs) -> Iterator[Check]:
     program = shutil.which("neuron-ls") or shutil.which(_NEURON_LS)
     needed = needs.neuron_devices
@@ -103,6 +156,7 @@ def _neuron(needs: Needs) -> Iterator[Check]:
     driver = _NEURON_DRIVER.read_text().strip() if _NEURON_DRIVER.exists() else None
     cure = "" if driver else "install aws-neuronx-dkms and load it: modprobe neuron"
     yield Check("Neuron driver", "ok" if driver else "warn", driver or "not loaded", cure)
+    yield _neuron_runtime(needed if "process" in needs.targets else 0)
     try:
         said = subprocess.run(
             [program, "--json-output"], capture_output=True, timeout=_QUESTION_S, check=False
@@ -110,6 +164,32 @@ def _neuron(needs: Needs) -> Iterator[Check]:
     except (OSError, subprocess.TimeoutExpired):
         said = b""
     yield judge_neuron(said, needed)
+
+
+def _neuron_runtime(needed: int) -> Check:
+    """A container brings its own."""
+    found = {name: version for name in _NEURON_RUNTIME if (version := _package_version(name))}
+    said = ", ".join(f"{name.removeprefix('aws-neuronx-')} {v}" for name, v in found.items())
+    if len(found) == len(_NEURON_RUNTIME):
+        return Check("Neuron runtime", "ok", said)
+    missing = " ".join(name for name in _NEURON_RUNTIME if name not in found)
+    cure = f"install {missing}" if needed else ""
+    return Check("Neuron runtime", lacking(needed), said or "not installed", cure)
+
+
+def _package_version(name: str) -> str:
+    """By the package manager that is there; empty where none knows it."""
+    for program, *options in (
+        ("dpkg-query", "--show", "--showformat=${Version}"),
+        ("rpm", "--query", "--queryformat", "%{VERSION}"),
+    ):
+        if path := shutil.which(program):
+            asked = subprocess.run(
+                [path, *options, name], capture_output=True, text=True, check=False
+            )
+            if not asked.returncode:
+                return asked.stdout.strip()
+    return ""
 
 
 def judge_neuron(said: bytes, needed: int) -> Check:

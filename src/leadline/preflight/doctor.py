@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from leadline.preflight.check import Check, Needs
+from leadline.preflight.cluster import check_cluster
 from leadline.preflight.devices import check_devices
+from leadline.preflight.docker import check_docker
 from leadline.preflight.machine import check_machine
 from leadline.preflight.models import check_models
-from leadline.preflight.platforms import check_cluster, check_docker
 
 
 def examine(needs: Needs) -> Iterator[Check]:

@@ -13,9 +13,12 @@ from pathlib import Path
 import psutil
 
 from leadline.preflight.check import Check, Needs, State
+from leadline.preflight.models import cached_bytes
 from leadline.units import GIB, show_bytes
 
 _FILES = 65536
+_UP_PORT = 8000
+"""Of ``leadline up`` where none is named; a campaign takes one that is free."""
 _SHM = Path("/dev/shm")  # noqa: S108 - where Linux shows it
 _UNSYNCHRONISED = 5  # TIME_ERROR of adjtimex(2)
 _TIMEX_BYTES = 512  # more than any struct timex
@@ -26,7 +29,9 @@ def check_machine(needs: Needs) -> Iterator[Check]:
     yield _shared_memory(needs)
     yield from _limits()
     yield _disk(needs)
-    yield from (_port(port) for port in needs.ports)
+    yield from (_port(port, named=True) for port in needs.ports)
+    if not needs.ports:
+        yield _port(_UP_PORT, named=False)
     yield _clock()
 
 
@@ -67,24 +72,27 @@ def _limits() -> Iterator[Check]:
 
 
 def _disk(needs: Needs) -> Check:
+    """For processes; containers keep theirs in volumes of the engine."""
     home = Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
     folder = next(path for path in (home, *home.parents) if path.exists())
     free = shutil.disk_usage(folder).free
     found = f"{show_bytes(free)} free at {folder}"
-    if needs.weights_bytes > free:
-        found += f", the weights take {show_bytes(needs.weights_bytes)}"
-        return Check("disk for weights", "warn", found, "set HF_HOME to a larger disk, or free it")
+    owed = sum(max(0, size - cached_bytes(name)) for name, size in needs.weights.items())
+    if "process" in needs.targets and owed > free:
+        found += f", weights of {show_bytes(owed)} are still to come"
+        return Check("disk for weights", "fail", found, "set HF_HOME to a larger disk, or free it")
     return Check("disk for weights", "ok", found)
 
 
-def _port(port: int) -> Check:
+def _port(port: int, *, named: bool) -> Check:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
+            state: State = "fail" if named else "warn"
             cure = "leadline status shows what is up; stop its holder or change target.port"
-            return Check(f"port {port}", "fail", str(error.strerror), cure)
+            return Check(f"port {port}", state, str(error.strerror), cure)
     return Check(f"port {port}", "ok", "free on 127.0.0.1")
 
 

@@ -8,7 +8,11 @@ from pathlib import Path
 
 from leadline.catalog.hub import can_reach_hub, find_cached
 from leadline.preflight.check import Check, Needs, State
+from leadline.units import show_bytes
 
+_WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
+_WHOLE = 0.9
+"""The plan counts a little more than the files' tensors."""
 _GATED = "accept its licence on its page and export HF_TOKEN"
 
 
@@ -23,18 +27,28 @@ def check_models(needs: Needs) -> Iterator[Check]:
         cure = "give models as folders, or fill HF_HOME beforehand" if wanted else ""
         yield Check("hub", state, f"not reachable; HF_TOKEN is {token}", cure)
     for name in wanted:
-        yield _model(name, reachable=reachable)
+        yield _model(name, needs.weights.get(name, 0), reachable=reachable)
 
 
 def _is_hub_id(name: str) -> bool:
     return name.count("/") == 1 and not name.startswith((".", "/", "~")) and not Path(name).exists()
 
 
-def _model(name: str, *, reachable: bool) -> Check:
-    if cached := find_cached(name):
-        return Check(f"model {name}", "ok", f"in the cache: {cached.parent}")
+def cached_bytes(name: str) -> int:
+    """Of the weights that the hub's client has downloaded."""
+    config = find_cached(name)
+    files = config.parent.iterdir() if config else ()
+    return sum(file.stat().st_size for file in files if file.suffix in _WEIGHTS)
+
+
+def _model(name: str, needed_bytes: int, *, reachable: bool) -> Check:
+    have = cached_bytes(name)
+    if have and have >= _WHOLE * needed_bytes:
+        return Check(f"model {name}", "ok", f"in the cache: {show_bytes(have)} of weights")
     if not reachable:
-        return Check(f"model {name}", "fail", "not in the cache, and no hub", "give a folder")
+        of = f" of {show_bytes(needed_bytes)}" if needed_bytes else ""
+        found = f"{show_bytes(have)}{of} of its weights in the cache, and no hub"
+        return Check(f"model {name}", "fail", found, "give a folder")
     from huggingface_hub import HfApi, errors
 
     try:
