@@ -43,6 +43,18 @@ def test_the_neuron_tables_are_the_kit_row_by_row_and_the_plan_foretells_each() 
         assert entry.is_feasible == row["passed"], entry.cell.key
 
 
+@pytest.mark.parametrize(
+    ("name", "cells"), [("llama33-neuron/tables.yaml", 14), ("scout/tables.yaml", 7)]
+)
+def test_the_plan_comes_to_what_is_known_of_each_row_of_a_kit(name: str, cells: int) -> None:
+    plans = plan_campaign(read_campaign(ROOT / name))
+    assert len(plans) == cells
+    for entry in plans:
+        expected = entry.cell.settings.expect
+        assert expected, entry.cell.key
+        assert entry.is_feasible == (expected.verdict == "pass"), entry.cell.key
+
+
 def test_fifty_concurrent_requests_fit_at_once() -> None:
     plans = plan_campaign(read_campaign(ROOT / "scout-50-concurrent.yaml"))
     assert [entry.cell.workload.load.users for entry in plans if entry.cell.workload.load] == [

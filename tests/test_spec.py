@@ -89,6 +89,36 @@ deployments:
     assert campaign.deployment("y").settings == {"threads": 2}
 
 
+# --- expectations ---------------------------------------------------------------------------
+
+EXPECTING = """\
+name: c
+model: m
+deployments: {{x: {{engine: llamacpp, expect: {expect}}}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("pass", "pass"), ("fail", "fail"), ("{fail: oom}", "fail (oom)")],
+)
+def test_an_expectation_reads_as_it_is_written(text: str, shown: str) -> None:
+    campaign = parse_campaign(EXPECTING.format(expect=text), source="c.yaml")
+    assert str(campaign.deployment("x").expect) == shown
+
+
+@pytest.mark.parametrize("text", ["maybe", "{pass: oom}", "{fail: oom, cause: x}", "[pass]", "1"])
+def test_any_other_expectation_says_what_to_write(text: str) -> None:
+    assert "write 'pass', 'fail' or '{fail: CAUSE}'" in problem(EXPECTING.format(expect=text))
+
+
+def test_a_run_is_resumed_whatever_is_expected_of_it() -> None:
+    one, other = (
+        parse_campaign(EXPECTING.format(expect=text), source="c.yaml") for text in ("pass", "fail")
+    )
+    assert one.digest() == other.digest()
+
+
 # --- extends --------------------------------------------------------------------------------
 
 FAMILY = """\

@@ -22,7 +22,7 @@ from leadline.verdict import CellVerdict, RunVerdict, judge_run
 
 CAMPAIGN = """\
 name: judged
-deployments: {{x: {{target: "http://127.0.0.1:1"}}}}
+deployments: {{x: {{target: "http://127.0.0.1:1"{expect}}}}}
 matrix: {{workload.input_tokens: [{lengths}]}}
 workload: {{output_tokens: 3, repeats: {repeats}, corpus: kjv, cold: {cold}}}
 gates: {gates}
@@ -36,7 +36,14 @@ def judge(tmp_path: Path) -> Callable[..., RunVerdict]:
     """Judge what ``write`` leaves in the journal of a small campaign."""
 
     def judge(write: Write, *, ready: bool = True, **changes: Any) -> RunVerdict:
-        facts = {"lengths": "100", "repeats": 1, "gates": "{}", "cold": "true", **changes}
+        facts = {
+            "lengths": "100",
+            "repeats": 1,
+            "gates": "{}",
+            "cold": "true",
+            "expect": "",
+            **changes,
+        }
         writer = RunWriter(tmp_path, CAMPAIGN.format(**facts))
         if ready:
             writer.ready()
@@ -242,6 +249,55 @@ def test_what_the_plan_rules_out_is_infeasible(judge: Judge) -> None:
 
     expected = ("infeasible", "oom", "weights and KV cache need 9 GiB", 1)
     assert conclusion(judge(write)) == expected
+
+
+# --- what is expected -----------------------------------------------------------------------
+
+
+def _crash(writer: RunWriter) -> None:
+    writer.journal.record(make_record(failed_exchange("disconnected", "gone", 200)))
+    writer.journal.finding(make_finding())
+
+
+def _rule_out(writer: RunWriter) -> None:
+    facts = {"cause": "start_fail", "reason": "too large", "remedy": "lower ctx_size"}
+    writer.journal.event("cell_infeasible", cell="x/input_tokens=100", **facts)
+
+
+def _pass(writer: RunWriter) -> None:
+    writer.journal.record(answered(100, 1))
+
+
+def _nothing(_: RunWriter) -> None:
+    """The cell is not decided."""
+
+
+@pytest.mark.parametrize(
+    ("write", "expect", "as_expected", "exit_code"),
+    [
+        (_pass, "pass", True, 0),
+        (_pass, "fail", False, 1),
+        (_pass, "{fail: crashed}", False, 1),
+        (_crash, "fail", True, 0),
+        (_crash, "{fail: crashed}", True, 0),
+        (_crash, "{fail: oom}", False, 2),
+        (_crash, "pass", False, 2),
+        (_rule_out, "{fail: oom}", True, 0),
+        (_rule_out, "pass", False, 1),
+        (_nothing, "pass", None, 1),
+        (_nothing, "fail", None, 1),
+    ],
+)
+def test_a_known_failure_is_good_and_what_comes_otherwise_is_not(
+    judge: Judge, write: Write, expect: str, as_expected: bool | None, exit_code: int
+) -> None:
+    verdict = judge(write, expect=f", expect: {expect}")
+    assert only(verdict).as_expected is as_expected
+    assert verdict.exit_code == exit_code
+
+
+def test_where_nothing_is_expected_nothing_is_said(judge: Judge) -> None:
+    assert only(judge(_pass)).as_expected is None
 
 
 # --- gates ----------------------------------------------------------------------------------
@@ -471,7 +527,7 @@ def test_the_exit_code_is_the_worst_of_all_cells(judge: Judge) -> None:
 
 
 def test_a_run_that_was_killed_is_judged_as_far_as_it_came(tmp_path: Path) -> None:
-    text = CAMPAIGN.format(lengths="100", repeats=2, gates="{}", cold="true")
+    text = CAMPAIGN.format(lengths="100", repeats=2, gates="{}", cold="true", expect="")
     writer = RunWriter(tmp_path, text)
     writer.ready()
     writer.journal.record(answered(100, 1))

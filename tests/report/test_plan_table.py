@@ -37,6 +37,27 @@ def test_the_ledger_shows_every_term_and_the_verdict() -> None:
     assert "17.2 B active" in text
 
 
+def test_a_narrow_terminal_breaks_names_and_no_figure_and_expectations_stand_beside() -> None:
+    text = """
+name: narrow
+model: Llama-4-Scout-17B-16E-Instruct
+hardware: 8xH200
+deployments:
+  a-deployment-with-a-name-that-takes-much-of-a-line:
+    engine: vllm==0.12.0
+    settings: {tensor_parallel_size: 8, max_model_len: 5M}
+    expect: {fail: oom}
+matrix: {workload.input_tokens: [2845757]}
+"""
+    console = Console(width=80, no_color=True)
+    with console.capture() as capture:
+        console.print(render_campaign(plan_campaign(parse_campaign(text, source="narrow.yaml"))))
+    table = capture.get().partition("concurrency")[0]
+    assert "2,845,757" in table
+    assert "fail (oom)" in " ".join(table.split())
+    assert "…" not in table
+
+
 def test_the_bar_is_as_wide_as_the_device() -> None:
     settings = {"tp_size": 8}
     plan = plan_deployment(SCOUT, "8xH200", "sglang==0.5.6", settings=settings, max_model_len="8M")

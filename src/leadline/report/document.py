@@ -34,7 +34,11 @@ def report_document(run: Run, verdict: RunVerdict) -> dict[str, Any]:
 
 def _cell(cell: CellVerdict) -> dict[str, Any]:
     facts = cell.model_dump(mode="json", exclude={"trials"})
-    return {**facts, "trials": [_trial(trial) for trial in cell.trials]}
+    return {
+        **facts,
+        "as_expected": cell.as_expected,
+        "trials": [_trial(trial) for trial in cell.trials],
+    }
 
 
 def _trial(trial: Trial) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from leadline.report.phrases import (
     STATUS_STYLES,
     proof_signs,
     word_batch,
+    word_expected,
     word_length,
     word_spread,
 )
@@ -37,7 +38,7 @@ def render_rows(verdict: RunVerdict) -> Table:
     for column in COLUMNS:
         table.add_column(column, justify="right" if column in _NUMBERS else "left")
     for row in word_rows(verdict):
-        table.add_row(*(Text(word, style=_STYLES.get(word, "")) for word in row))
+        table.add_row(*(Text(word, style=_STYLES.get(word.partition(",")[0], "")) for word in row))
     return table
 
 
@@ -46,7 +47,7 @@ def _row(item: DeploymentVerdict, cell: CellVerdict) -> tuple[str, ...]:
         item.key,
         word_length(cell),
         word_batch(cell),
-        cell.status,
+        f"{cell.status}{word_expected(cell)}",
         "".join(proof_signs(cell)),
         show_seconds(item.start_s) if item.start_s else NOTHING,
         word_spread(cell.e2e_s, ranged=False),

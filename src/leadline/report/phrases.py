@@ -97,7 +97,25 @@ def word_batch(cell: CellVerdict) -> str:
 
 
 def word_status(cell: CellVerdict) -> str:
-    return f"{cell.status} ({cell.cause})" if cell.cause else cell.status
+    shown = f"{cell.status} ({cell.cause})" if cell.cause else cell.status
+    return f"{shown}{word_expected(cell)}"
+
+
+def word_expected(cell: CellVerdict) -> str:
+    """What follows a verdict: nothing where nothing was expected or where it is not decided."""
+    if cell.as_expected is None:
+        return ""
+    return ", as expected" if cell.as_expected else f", expected {cell.expected}"
+
+
+def expectation_sentence(verdict: RunVerdict) -> str:
+    """How many cells came as the campaign says, and which did not."""
+    expected = [cell for cell in verdict.cells if cell.expected]
+    if not expected:
+        return ""
+    met = sum(bool(cell.as_expected) for cell in expected)
+    others = [f"{cell.cell}: {word_status(cell)}" for cell in expected if not cell.as_expected]
+    return "; ".join([f"{met} of {len(expected)} cells came as expected", *others])
 
 
 def word_prediction(cell: CellVerdict) -> str:

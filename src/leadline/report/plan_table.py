@@ -43,7 +43,7 @@ def render_plan(plan: Plan) -> RenderableType:
 def render_contexts(rows: Sequence[tuple[str, Plan]]) -> Table:
     """The kits' table, right: KV memory and longest context for each kind of device."""
     table = Table(title="Context length by device", title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("Hardware")
+    table.add_column("Hardware", overflow="fold")
     for title in ("Device", "KV cache a device", "Cache holds", "Longest prompt", "Verdict"):
         table.add_column(title, justify="right" if title != "Verdict" else "left", overflow="fold")
     for label, plan in rows:
@@ -64,12 +64,17 @@ def render_campaign(plans: Sequence[CellPlan], price: float | None = None) -> Gr
     ``price`` is that of a device hour.
     """
     table = Table(title="Plan of every cell", title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("Deployment", no_wrap=True)
-    table.add_column("Verdict", no_wrap=True)
-    for title in ("Prompt", "At once", "Prefill", "Time-out", "Hours"):
-        table.add_column(title, justify="right")
+    table.pad_edge, table.collapse_padding = False, True
+    # On a narrow terminal names are broken, figures never.
+    table.add_column("Deployment", overflow="fold")
+    table.add_column("Verdict", overflow="fold", min_width=12)
+    for title in ("Prompt", "At\nonce", "Prefill", "Time-\nout", "Hours"):
+        table.add_column(title, justify="right", no_wrap=True)
+    expected = any(entry.cell.settings.expect for entry in plans)
+    if expected:
+        table.add_column("Expected", overflow="fold")
     for entry in plans:
-        table.add_row(_cell_name(entry), *_cell_line(entry))
+        table.add_row(_cell_name(entry), *_cell_line(entry), *[_expected(entry)] * expected)
     hours = sum_gpu_hours(plans)
     cost = "" if price is None else f", cost {hours * price:,.2f}"
     total = Text(f"device hours of the cells that fit, all repeats: {hours:.3g}{cost}")
@@ -80,6 +85,15 @@ def _cell_name(entry: CellPlan) -> str:
     """The cell without its length, which has a column of its own."""
     parts = entry.cell.key.split("/")
     return "/".join(part for part in parts if not part.startswith("input_tokens="))
+
+
+def _expected(entry: CellPlan) -> Text:
+    """What the campaign says of the cell; red where the plan says otherwise."""
+    expected = entry.cell.settings.expect
+    if expected is None:
+        return Text()
+    agrees = entry.plan is None or entry.is_feasible == (expected.verdict == "pass")
+    return Text(str(expected), style="" if agrees else "bold red")
 
 
 def _cell_line(entry: CellPlan) -> Iterator[RenderableType]:

@@ -17,12 +17,14 @@ from leadline.report.phrases import (
     NOTHING,
     STATUS_STYLES,
     cost_sentences,
+    expectation_sentence,
     proof_outcomes,
     word_engine,
     word_length,
     word_limit,
     word_recall,
     word_spread,
+    word_status,
     word_tokens,
 )
 from leadline.units import show_seconds
@@ -43,6 +45,8 @@ def print_verdict(console: Console, verdict: RunVerdict) -> None:
         console.print(render_rows(verdict))
     if any(not cell.is_load for cell in verdict.cells):
         console.print(f"\nproofs: {', '.join(TRIAL_PROOFS)}; times: median [lowest, highest]")
+    if sentence := expectation_sentence(verdict):
+        console.print(f"\n{sentence}")
     if verdict.comparisons:
         console.print(render_comparison(verdict.comparisons))
     for cost in verdict.target_costs:
@@ -88,8 +92,7 @@ def _cells_table(cells: list[CellVerdict]) -> Table:
 
 def _cell_row(cell: CellVerdict) -> list[RenderableType]:
     status = Text(cell.status, style=STATUS_STYLES[cell.status])
-    if cell.cause:
-        status.append(f" ({cell.cause})", style="default")
+    status.append(word_status(cell).removeprefix(cell.status), style="default")
     return [
         word_length(cell),
         status,

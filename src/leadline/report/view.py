@@ -26,6 +26,7 @@ def report_view(run: Run, verdict: RunVerdict) -> dict[str, Any]:
         "verdict": verdict,
         "outcome": _outcome(verdict),
         "counts": phrases.word_counts(verdict),
+        "expectation": phrases.expectation_sentence(verdict),
         "seed": NOTHING if verdict.seed is None else str(verdict.seed),
         "deployments": [_deployment(item) for item in verdict.deployments],
         "cells": [_cell(cell) for cell in verdict.cells],

@@ -2,6 +2,7 @@
 
 from leadline.spec.budget import Amounts, Budget
 from leadline.spec.campaign import Campaign, Cell, Deployment
+from leadline.spec.expectation import Expectation
 from leadline.spec.frozen import MAX, NAME, Frozen, Name, TokenCount
 from leadline.spec.gates import Gate, Gates, Timeouts
 from leadline.spec.lengths import Distribution, Lognormal, Uniform, longest
@@ -34,6 +35,7 @@ __all__ = [
     "Distribution",
     "DockerTarget",
     "EndpointTarget",
+    "Expectation",
     "Frozen",
     "Gate",
     "Gates",

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, JsonValue, model_validator
 
 from leadline.spec.budget import Budget
+from leadline.spec.expectation import Expected
 from leadline.spec.frozen import Frozen, Name, nearest
 from leadline.spec.gates import Gates, Timeouts
 from leadline.spec.lengths import show_length
@@ -28,6 +29,9 @@ class Deployment(Frozen):
     """The engine's own arguments, under the engine's own names."""
     env: Mapping[str, str] = {}
     extends: str | None = None
+    expect: Expected | None = None
+    """What its cells are known to come to: ``pass``, ``fail`` or ``{fail: CAUSE}``. One that comes
+    otherwise is what the run is about, and decides its exit code."""
 
     @property
     def engine_name(self) -> str | None:
@@ -135,9 +139,12 @@ class Campaign(Frozen):
 
     def digest(self) -> str:
         """Hash of the resolved campaign: a run is resumed only by an equal one, whatever it may
-        cost.
+        cost, and whatever is expected of it.
         """
-        canonical = json.dumps(self.model_dump(mode="json", exclude={"budget"}), sort_keys=True)
+        asked = self.model_dump(
+            mode="json", exclude={"budget": True, "deployments": {"__all__": {"expect"}}}
+        )
+        canonical = json.dumps(asked, sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 

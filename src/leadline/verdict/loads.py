@@ -32,6 +32,7 @@ def judge_load_cell(cell: Cell, campaign: Campaign, facts: Facts) -> CellVerdict
         input_tokens=asked if isinstance(asked, int) else None,
         status="skipped",
         repeats=1,
+        expected=cell.settings.expect,
         is_load=True,
         ttft_s=_range(load.ttft_s if load else None),
         tpot_s=_range(load.tpot_s if load else None),

@@ -15,6 +15,7 @@ from leadline.metrics.sweep import SweepVerdict
 from leadline.prove.cached import CacheUse
 from leadline.prove.structural import Proof
 from leadline.records import EngineWords, Finding, Record
+from leadline.spec import Expectation
 
 Status = Literal["pass", "fail", "infeasible", "inconclusive", "skipped"]
 Measure = Literal["ttft_s", "tpot_s", "e2e_s"]
@@ -69,6 +70,8 @@ class CellVerdict(_Result):
     reason: str = ""
     trials: tuple[Trial, ...] = ()
     repeats: int
+    expected: Expectation | None = None
+    """What the campaign says that it comes to."""
     is_load: bool = False
     predicted_ttft_s: dict[str, float] | None = None
     """Made before the cell ran: low, expected, high."""
@@ -88,6 +91,21 @@ class CellVerdict(_Result):
     sweep: SweepVerdict | None = None
     cache: CacheUse | None = None
     """Of that load, where its prompts share text on purpose."""
+
+    @property
+    def as_expected(self) -> bool | None:
+        """None: nothing was expected, or the cell is not decided."""
+        if self.expected is None or self.status in ("inconclusive", "skipped"):
+            return None
+        if self.status == "pass" or self.expected.verdict == "pass":
+            return self.status == self.expected.verdict
+        # The plan rules out in words of its own, before there is anything to see.
+        return self.status == "infeasible" or self.expected.cause in ("", self.cause)
+
+    @property
+    def is_good(self) -> bool:
+        """It came as expected; where nothing is expected, it passed."""
+        return bool(self.as_expected) if self.expected else self.status == "pass"
 
     @property
     def is_trouble(self) -> bool:
@@ -183,10 +201,12 @@ class RunVerdict(_Result):
 
     @property
     def exit_code(self) -> int:
-        """0 all passed; 2 if machinery failed; 1 if anything else did not qualify."""
-        if any(cell.is_trouble for cell in self.cells):
+        """0 all passed, or failed as expected; 2 if machinery failed; 1 if anything else did not
+        qualify.
+        """
+        if any(cell.is_trouble and not cell.is_good for cell in self.cells):
             return 2
         limits = [proof.outcome for item in self.deployments for proof in item.limits]
-        if all(c.status == "pass" for c in self.cells) and "fail" not in limits:
+        if all(cell.is_good for cell in self.cells) and "fail" not in limits:
             return 0
         return 1

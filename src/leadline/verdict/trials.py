@@ -50,6 +50,7 @@ def _summarise(cell: Cell, trials: tuple[Trial, ...], facts: Facts) -> CellVerdi
         status="skipped",
         trials=trials,
         repeats=cell.workload.repeats,
+        expected=cell.settings.expect,
         predicted_ttft_s=predicted.get("ttft_s"),
         recall=wilson(sum(found), len(found)),
         ttft_s=spread(m.ttft_s for m in measures),
