@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leadline.metrics.intervals import Estimate, fewest_values, rate, summarise
+from leadline.metrics.intervals import (
+    Estimate,
+    estimate_median,
+    fewest_values,
+    rate,
+    summarise,
+)
 
 TIMES = st.lists(st.lists(st.floats(1e-6, 1e3), max_size=5), max_size=40)
 
@@ -96,6 +102,26 @@ def test_an_interval_holds_its_value_and_stays_within_the_range(groups: list[lis
 @given(TIMES)
 def test_the_same_values_give_the_same_intervals(groups: list[list[float]]) -> None:
     assert summarise(groups) == summarise(groups)
+
+
+def test_a_median_has_the_interval_of_the_tables_of_the_sign_test() -> None:
+    """Conover, Practical Nonparametric Statistics: n = 6, 12, 20 and 30 at 95 %."""
+    for n, ends in ((6, (1, 6)), (12, (3, 10)), (20, (6, 15)), (30, (10, 21))):
+        found = estimate_median([float(x) for x in range(n, 0, -1)])
+        assert (found.low, found.high) == ends
+        assert found.value == (n + 1) / 2
+    assert estimate_median([1.0, 2.0]).refused
+
+
+def test_the_interval_of_a_median_holds_it_as_often_as_it_says() -> None:
+    random = np.random.default_rng(3)
+    held = 0
+    for _ in range(400):
+        found = estimate_median([float(x) for x in random.exponential(size=15)])
+        assert found.low is not None
+        assert found.high is not None
+        held += found.low <= np.log(2) <= found.high
+    assert held / 400 >= 0.94
 
 
 def test_a_rate_has_the_interval_of_its_share() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -24,7 +24,7 @@ from leadline.launch import Endpoint
 from leadline.load.server import Server, open_session
 from leadline.records import Finding
 from leadline.render.service import Service
-from leadline.spec import Campaign, Cell, ContainerTarget
+from leadline.spec import Campaign, Cell, ContainerTarget, KubernetesTarget
 
 PORT = 8000
 _TOKEN_S = 300
@@ -137,6 +137,18 @@ async def serve_here(
         for line in target.log_tail():
             on_phase(line)
     return 2
+
+
+def next_steps(wanted: Wanted) -> Iterator[str]:
+    """Commands for what is up, as they can be typed; those of a cluster name the place."""
+    name, target = wanted.name, wanted.target
+    if not isinstance(target, KubernetesTarget):
+        yield f"leadline status | logs | down {name}"
+        return
+    place = {"--context": target.context, "--namespace": target.namespace}
+    given = " ".join(f"{option} {value}" for option, value in place.items() if value)
+    yield f"leadline status | logs | down {name} --target kubernetes {given}".rstrip()
+    yield f"kubectl {given} port-forward service/{name} {wanted.port}:80".replace("  ", " ")
 
 
 def explain_failure(error: StartError) -> Finding:

@@ -160,7 +160,7 @@ def down(
 
 
 def _raise(campaign: Campaign, wanted: Wanted, *, as_json: bool) -> int:
-    from leadline.campaign.standing import explain_failure, raise_service
+    from leadline.campaign.standing import explain_failure, next_steps, raise_service
     from leadline.cli.running import await_work, campaign_secrets
     from leadline.deploy.target import StartError
     from leadline.journal import Redactor
@@ -191,9 +191,9 @@ def _raise(campaign: Campaign, wanted: Wanted, *, as_json: bool) -> int:
         echo_json({"name": name, "url": endpoint.url, "model": endpoint.model})
     else:
         click.echo(endpoint.url)
-        where = "" if kind == "docker" else f" --target {kind}"
-        next_steps = f"leadline status | logs | down {name}{where}"
-        screen.print(f"{name}: ready, model {endpoint.model}; {next_steps}")
+        screen.print(f"{name}: ready, model {endpoint.model}", highlight=False)
+        for line in next_steps(wanted):
+            screen.print(f"  {line}", highlight=False, soft_wrap=True)
     return 0
 
 

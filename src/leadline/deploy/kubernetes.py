@@ -88,6 +88,24 @@ class KubernetesTarget:
         await self._wait_begun(cluster, watch, (launch, log), on_phase)
         return await self._attend(watch, reached, timeout_s)
 
+    async def wait_served(self, within_s: float, on_phase: OnPhase) -> None:
+        """Until the Service sends requests to it: the readiness probe has its own period."""
+        watch = self._watch
+        assert watch  # noqa: S101
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await watch.look()
+                if not pods.is_ready(watch.pod or {}):
+                    on_phase("waiting for the readiness probe")
+                while not watch.status and not pods.is_ready(watch.pod or {}):
+                    await asyncio.sleep(_POLL_S)
+                    await watch.look()
+                if not watch.status:
+                    return
+        await watch.look_at_events()
+        what = watch.status or f"its readiness probe does not succeed within {within_s:g} s"
+        raise self._start_error(watch, what, "exited" if watch.status else "timeout")
+
     def keep(self) -> None:
         """Let go of a ready server: ``stop`` leaves it as it is."""
         self._applied = []

@@ -39,6 +39,8 @@ from leadline.spec import KubernetesTarget
 _MODEL, _SHAPE = "leadline.io/model", "leadline.io/shape"
 _NOWHERE = Path(os.devnull)
 """The cluster keeps the log."""
+_SERVED_S = 120
+"""Healthy since, it has that long to succeed at its readiness probe, which runs every 10 s."""
 _GONE_S = 120
 """A pod may drain and end that long before its name is used anew."""
 
@@ -88,6 +90,7 @@ class KubernetesServices:
         try:
             endpoint = await start(launch, _NOWHERE, limit_s, on_phase)
             await check(endpoint)
+            await target.wait_served(_SERVED_S, on_phase)
             target.keep()
         finally:
             await stop_shielded(target)  # after ``keep`` there is nothing to stop

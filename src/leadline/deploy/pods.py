@@ -63,6 +63,12 @@ def has_begun(pod: Object, name: str = SERVER) -> bool:
     return running or first_end(pod, name) is not None
 
 
+def is_ready(pod: Object) -> bool:
+    """Whether its Service sends requests there."""
+    conditions = pod.get("status", {}).get("conditions", [])
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
 def has_failed(pod: Object) -> bool:
     """Ended as a whole, by the node, whatever its containers did."""
     return bool(pod.get("status", {}).get("phase") == "Failed")

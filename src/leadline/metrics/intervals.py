@@ -7,6 +7,8 @@ whole groups are drawn again: they share a fate, and would look more certain one
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
+from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +51,21 @@ class Summary(BaseModel):
     p99: Estimate
     low: float
     high: float
+
+
+def estimate_median(values: Sequence[float]) -> Estimate:
+    """The median, with the interval of the sign test, whose ends are two of the values.
+
+    It holds for any distribution: of ``n`` values as many lie below the true median as of ``n``
+    coins show heads.
+    """
+    found, n = sorted(values), len(values)
+    middle = float(np.median(found))
+    if n < FEWEST_GROUPS:
+        return Estimate(value=middle, refused=f"{n} values; an interval needs {FEWEST_GROUPS}")
+    chances = accumulate(comb(n, heads) / 2**n for heads in range(n))
+    outside = sum(chance <= (1 - CONFIDENCE) / 2 for chance in chances)
+    return Estimate(value=middle, low=found[outside - 1], high=found[-outside])
 
 
 def summarise(groups: Groups) -> Summary | None:

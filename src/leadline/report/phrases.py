@@ -9,7 +9,14 @@ from leadline.metrics.statistics import Proportion, Spread
 from leadline.prove.structural import TRIAL_PROOFS
 from leadline.records import Comparison
 from leadline.units import show_rate, show_seconds, show_tokens
-from leadline.verdict import CellVerdict, DeploymentVerdict, RunVerdict, TargetCost, Trial
+from leadline.verdict import (
+    CellVerdict,
+    DeploymentVerdict,
+    RunVerdict,
+    TargetCost,
+    Trial,
+    TtftCost,
+)
 
 STATUS_STYLES = {
     "pass": "bold green",
@@ -188,12 +195,19 @@ def cost_sentences(cost: TargetCost) -> Iterator[str]:
         )
     for found in cost.ttft:
         ours, theirs = (word_spread(each) for each in found.ttft_s)
-        certainty = "" if found.told_apart else "; not told apart from chance"
         yield (
             f"TTFT of {found.prompts} equal prompts of {word_tokens(found.input_tokens)}: "
             f"{theirs} instead of {ours}, median difference "
-            f"{_word_difference(found.difference_s)}{certainty}"
+            f"{_word_difference(found.difference_s.value)}{_word_certainty(found)}"
         )
+
+
+def _word_certainty(found: TtftCost) -> str:
+    low, high = found.difference_s.low, found.difference_s.high
+    if low is None or high is None:
+        return f"; not told apart from chance ({found.difference_s.refused})"
+    ends = f" (95 % interval {_word_difference(low)} to {_word_difference(high)})"
+    return ends if found.told_apart else f"{ends}; not told apart from chance"
 
 
 def _word_difference(seconds: float) -> str:

@@ -13,6 +13,7 @@ from leadline.verdict.schema import (
     Status,
     TargetCost,
     Trial,
+    TtftCost,
 )
 
 __all__ = [
@@ -24,5 +25,6 @@ __all__ = [
     "Status",
     "TargetCost",
     "Trial",
+    "TtftCost",
     "judge_run",
 ]

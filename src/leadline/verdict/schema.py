@@ -171,10 +171,14 @@ class TtftCost(_Result):
     input_tokens: int | None
     prompts: int
     ttft_s: tuple[Spread, Spread]
-    difference_s: float
+    difference_s: Estimate
     """Median over the prompts, the second target's less the first's."""
-    told_apart: bool
-    """Every time of one is above every time of the other, of three prompts or more."""
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether the interval holds no zero."""
+        low, high = self.difference_s.low, self.difference_s.high
+        return low is not None and high is not None and low * high > 0
 
 
 class TargetCost(_Result):

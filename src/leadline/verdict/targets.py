@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
-from statistics import median
 
+from leadline.metrics.intervals import estimate_median
 from leadline.metrics.statistics import Spread, spread
 from leadline.spec import Campaign, Deployment
 from leadline.verdict.schema import CellVerdict, DeploymentVerdict, TargetCost, TtftCost
@@ -43,8 +43,7 @@ def _compare_cells(first: str, second: str, cells: Sequence[CellVerdict]) -> Ite
                 input_tokens=cell.input_tokens,
                 prompts=len(pairs),
                 ttft_s=(_spread([a for a, _ in pairs]), _spread([b for _, b in pairs])),
-                difference_s=median(b - a for a, b in pairs),
-                told_apart=_apart(pairs),
+                difference_s=estimate_median([b - a for a, b in pairs]),
             )
 
 
@@ -63,13 +62,6 @@ def _pair(first: CellVerdict, second: CellVerdict) -> list[tuple[float, float]]:
         for cell in (first, second)
     ]
     return [(found[0][key], found[1][key]) for key in found[0] if key in found[1]]
-
-
-def _apart(pairs: list[tuple[float, float]]) -> bool:
-    """All of one above all of the other; two prompts or fewer tell nothing."""
-    first, second = [a for a, _ in pairs], [b for _, b in pairs]
-    clear = max(first) < min(second) or max(second) < min(first)
-    return len(pairs) > 2 and clear  # noqa: PLR2004
 
 
 def _spread(values: list[float]) -> Spread:
