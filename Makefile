@@ -55,10 +55,12 @@ test-engines: $(VENV)/dev.stamp
 test-engines-long: $(VENV)/dev.stamp
 	LEADLINE_ENGINES_BUDGET_S=inf $(BIN)/pytest tests/real_engines --durations 20 -rs
 
-# A real Kubernetes, built once from Debian's source package (Debian 12, root, 3 to 4 minutes).
+# A real Kubernetes, built once from Debian's source package (Debian 12, root, 3 to 4 minutes). Its
+# tests mostly wait, so three files run at once.
 test-cluster: $(VENV)/dev.stamp
 	tests/cluster/build.sh $(CLUSTER)
-	LEADLINE_TEST_KUBERNETES=$(CLUSTER) $(BIN)/pytest tests/deploy -m cluster --durations 10 -rs
+	LEADLINE_TEST_KUBERNETES=$(CLUSTER) $(BIN)/python -m tests.cluster.cluster around \
+		$(BIN)/pytest tests -m cluster --numprocesses 3 --dist loadfile --durations 10 -rs
 
 # What every release of vLLM and SGLang takes, read anew from their distributions (about 1 GB of
 # downloads the first time).

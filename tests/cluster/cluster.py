@@ -1,5 +1,7 @@
 """A real Kubernetes of one node, of the tests' own: ``python -m tests.cluster.cluster up|down``.
 
+``python -m tests.cluster.cluster around COMMAND`` has one while the command runs.
+
 API server, controllers, scheduler and kubelet are the programs that ``build.sh`` compiled; its
 pods are containers of the tests' own Docker engine. There is no kube-proxy and no DNS: what is
 tested reaches pods by port-forward.
@@ -7,6 +9,7 @@ tested reaches pods by port-forward.
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import io
 import json
@@ -20,14 +23,15 @@ import tarfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import docker
-from tests.containers.daemon import is_installed, make_image, start_daemon
+from tests.containers.daemon import STATE as ENGINE
+from tests.containers.daemon import is_installed, make_image, start_daemon, stop_daemon
 
 HERE = Path(__file__).parent
 PROGRAMS = Path(os.environ.get("LEADLINE_TEST_KUBERNETES", "/var/cache/leadline/kubernetes-1.20"))
@@ -58,8 +62,11 @@ def is_up() -> bool:
 
 def up() -> Path:
     """The kubeconfig of a cluster that is ready; started unless it runs already."""
-    if is_up():
-        return KUBECONFIG
+    with _alone():
+        return KUBECONFIG if is_up() else _start()
+
+
+def _start() -> Path:
     down()
     engine = start_daemon()
     _load_images(engine)
@@ -72,6 +79,38 @@ def up() -> Path:
     _wait("the node is ready", _node_ready)
     create("/apis/storage.k8s.io/v1/storageclasses", _STORAGE)
     return KUBECONFIG
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Tests may run in several processes."""
+    with STATE.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def around(command: list[str]) -> int:
+    """The exit code of a command; however it ends, nothing of the cluster is left, nor of Docker.
+
+    A Docker engine that ran before goes on.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    engine = _engine_pid()
+    try:
+        if is_built():
+            up()
+        return subprocess.run(command, check=False).returncode
+    finally:
+        down()
+        if engine is None and (started := _engine_pid()):
+            stop_daemon()
+            _wait("the Docker engine ends", lambda: not _lives(started))
+
+
+def _engine_pid() -> int | None:
+    file = ENGINE / "dockerd.pid"
+    pid = int(file.read_text()) if file.is_file() else None
+    return pid if pid and _lives(pid) else None
 
 
 def down() -> None:
@@ -428,12 +467,14 @@ def _ask(path: str, body: object = None, method: str | None = None) -> http.clie
 
 def main(arguments: list[str]) -> None:
     started = time.monotonic()
+    if arguments[:1] == ["around"]:
+        sys.exit(around(arguments[1:]))
     if arguments == ["up"]:
         sys.stdout.write(f"KUBECONFIG={up()}\n")
     elif arguments == ["down"]:
         down()
     else:
-        sys.exit("usage: python -m tests.cluster.cluster up|down")
+        sys.exit("usage: python -m tests.cluster.cluster up | down | around COMMAND")
     sys.stderr.write(f"test cluster: {arguments[0]} in {time.monotonic() - started:.0f} s\n")
 
 

@@ -238,12 +238,24 @@ def test_too_few_gpus_and_then_enough(place: KubernetesPlace, tmp_path: Path) ->
 
 
 def test_a_taint(place: KubernetesPlace, tmp_path: Path) -> None:
+    """Of a node beside the real one, where only the scheduler has been."""
+    name = f"{place.namespace}-tainted"
     taint = {"key": "reserved", "value": "others", "effect": "NoSchedule"}
-    test_cluster.patch(NODE, {"spec": {"taints": [taint]}})
+    room = {"cpu": "8", "memory": "64Gi", "pods": "10"}
+    node = {
+        "metadata": {"name": name, "labels": {"tainted": name}},
+        "spec": {"taints": [taint]},
+        "status": {"capacity": room, "allocatable": room},
+    }
+
+    def there(pod: Object) -> None:
+        pod["nodeSelector"] = {"tainted": name}
+
+    test_cluster.create("/api/v1/nodes", node)
     try:
-        error = refused(place, tmp_path / "log")
+        error = refused(place, tmp_path / "log", manifest=changed(there))
     finally:
-        test_cluster.patch(NODE, {"spec": {"taints": None}})
+        test_cluster.delete(f"/api/v1/nodes/{name}")
     assert explained(error)[0] == "K8S002"
 
 

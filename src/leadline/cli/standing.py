@@ -102,6 +102,7 @@ def status(
 @_place_options
 @click.option("-f", "--follow", is_flag=True, help="And what comes, until Ctrl-C.")
 @click.option("-n", "--lines", default=200, show_default=True, help="How many; 0 for all.")
+@click.option("-p", "--previous", is_flag=True, help="Of the container before the present one.")
 def logs(
     name: str | None,
     kind: str,
@@ -109,6 +110,7 @@ def logs(
     namespace: str | None,
     follow: bool,
     lines: int,
+    previous: bool,
 ) -> int:
     """Print the log of a service, without its secrets."""
     from leadline.campaign.platforms import name_platform, open_services
@@ -119,7 +121,8 @@ def logs(
     redact = Redactor(known_secrets(()))
     chosen = _choose(services.services(), name)
     try:
-        for line in services.log(chosen.name, follow=follow, lines=lines):
+        found = services.log(chosen.name, follow=follow, lines=lines, previous=previous)
+        for line in found:
             click.echo(redact(line.decode(errors="replace")), nl=False)
             sys.stdout.flush()
     except KeyboardInterrupt:

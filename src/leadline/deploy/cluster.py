@@ -114,15 +114,8 @@ class Cluster:
             return refused.status != _NOT_FOUND
         return True
 
-    async def list_all(self, path: str) -> list[Object]:
-        """What belongs to no namespace, or to any."""
-        return list((await self._ask("GET", path))["items"])
-
-    async def version(self) -> str:
-        return str((await self._ask("GET", "/version"))["gitVersion"])
-
     async def nodes(self) -> list[Object]:
-        return await self.list_all("/api/v1/nodes")
+        return list((await self._ask("GET", "/api/v1/nodes"))["items"])
 
     async def read_log(
         self,

@@ -69,7 +69,15 @@ class DockerServices:
             await stop_shielded(target)  # after ``keep`` there is nothing to stop
         return endpoint
 
-    def log(self, name: str, *, follow: bool, lines: int) -> Iterator[bytes]:
+    def log(
+        self, name: str, *, follow: bool = False, lines: int = 0, previous: bool = False
+    ) -> Iterator[bytes]:
+        if previous:
+            raise DeployError(
+                "Docker starts the same container again and keeps one log",
+                where=name,
+                cure="leadline logs shows all of it, earlier starts too",
+            )
         with closing(containers.connect()) as client:
             container = _require(client, name)
             yield from split_lines(container.logs(stream=True, follow=follow, tail=lines or "all"))

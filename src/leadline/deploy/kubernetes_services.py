@@ -21,6 +21,7 @@ from leadline.deploy.objects import (
     CLAIM,
     WORKLOADS,
     find_owned,
+    find_parts,
     find_service,
     find_workloads,
     owner_of,
@@ -37,6 +38,7 @@ from leadline.render.service import PORT, Service
 from leadline.spec import KubernetesTarget
 
 _MODEL, _SHAPE = "leadline.io/model", "leadline.io/shape"
+_HALF = "it was applied half: leadline up completes it, leadline down removes it"
 _NOWHERE = Path(os.devnull)
 """The cluster keeps the log."""
 _SERVED_S = 120
@@ -97,10 +99,12 @@ class KubernetesServices:
         async with self._open() as (_, namespace):
             return Endpoint(_address(service.name, namespace), endpoint.model)
 
-    def log(self, name: str, *, follow: bool, lines: int) -> Iterator[bytes]:
+    def log(
+        self, name: str, *, follow: bool = False, lines: int = 0, previous: bool = False
+    ) -> Iterator[bytes]:
         """A loop of its own, for whoever asks has none."""
         with asyncio.Runner() as runner:
-            reading = self._read_log(name, follow=follow, lines=lines)
+            reading = self._read_log(name, follow=follow, lines=lines, previous=previous)
             try:
                 while (line := runner.run(anext(reading, None))) is not None:
                     yield line
@@ -130,9 +134,10 @@ class KubernetesServices:
 
     async def _list(self) -> list[Standing]:
         async with self._open() as (cluster, namespace):
+            parts = await find_parts(cluster, namespace)
             return [
-                _describe(item, await _find_pod(cluster, namespace, item["metadata"]["name"]))
-                for item in await find_workloads(cluster, namespace)
+                _describe(name, items[0], await _find_pod(cluster, namespace, name))
+                for name, items in parts.items()
             ]
 
     async def _stands(self, service: Service) -> bool:
@@ -153,14 +158,20 @@ class KubernetesServices:
             )
         return True
 
-    async def _read_log(self, name: str, *, follow: bool, lines: int) -> AsyncGenerator[bytes]:
+    async def _read_log(
+        self, name: str, *, follow: bool, lines: int, previous: bool
+    ) -> AsyncGenerator[bytes]:
         async with self._open() as (cluster, namespace):
             pod = await _find_pod(cluster, namespace, name)
             if pod is None:
                 return
             begun = pods.has_begun(pod) or not pods.has_begun(pod, pods.DOWNLOAD)
             container = pods.SERVER if begun else pods.DOWNLOAD
-            pieces = cluster.read_log(pod, container, follow=follow, lines=lines)
+            if previous and not pods.container_status(pod, container).get("restartCount"):
+                raise DeployError("its container was never started anew", where=name)
+            pieces = cluster.read_log(
+                pod, container, previous=previous, follow=follow and not previous, lines=lines
+            )
             async with aclosing(pieces), aclosing(split_lines(pieces)) as found:
                 async for line in found:
                     yield line
@@ -179,15 +190,16 @@ async def _find_pod(cluster: Cluster, namespace: str, name: str) -> Object | Non
     return pods.pick_server(await cluster.find("Pod", namespace, f"{NAME_LABEL}={name}"))
 
 
-def _describe(workload: Object, pod: Object | None) -> Standing:
-    metadata = workload["metadata"]
+def _describe(name: str, part: Object, pod: Object | None) -> Standing:
+    """By its workload, or by any part of one that was never wholly applied."""
+    metadata = part["metadata"]
     status = pods.container_status(pod or {})
     ended = pods.first_end(pod or {})
     return Standing(
-        name=metadata["name"],
-        owner=owner_of(workload),
-        state=_state(pod, status),
-        url=_address(metadata["name"], metadata["namespace"]),
+        name=name,
+        owner=owner_of(part),
+        state=_state(pod, status) if part["kind"] in WORKLOADS else "incomplete",
+        url=_address(name, metadata["namespace"]),
         image=status.get("image", ""),
         engine=metadata.get("labels", {}).get(ENGINE_LABEL, ""),
         model=metadata.get("annotations", {}).get(_MODEL, ""),
@@ -195,7 +207,7 @@ def _describe(workload: Object, pod: Object | None) -> Standing:
         exit_status=pods.exit_words(ended) if ended else None,
         out_of_memory=bool(ended and ended.get("reason") == "OOMKilled"),
         started=(pod or {}).get("status", {}).get("startTime", ""),
-        waits=_waits(pod),
+        waits=_waits(pod) if part["kind"] in WORKLOADS else _HALF,
     )
 
 

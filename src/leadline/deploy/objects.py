@@ -20,6 +20,7 @@ CLAIM = "PersistentVolumeClaim"
 _KINDS = (*WORKLOADS, "Service", "PodDisruptionBudget", "Secret")
 """All that one service is made of but its claims."""
 _NOT_FOUND = 404
+_UNSEEN = (403, _NOT_FOUND)
 _POLL_S = 0.5
 
 
@@ -63,6 +64,18 @@ async def remove_all(cluster: Cluster, objects: Iterable[Object], *, claims: boo
             refusals.append(error)
     if refusals:
         raise refusals[0]
+
+
+async def find_parts(cluster: Cluster, namespace: str) -> dict[str, list[Object]]:
+    """All that Leadline has applied but the claims, by service, the workload first.
+
+    A service that was applied half has no workload. Kinds that we may not list are left out.
+    """
+    found: dict[str, list[Object]] = {}
+    for kind in _KINDS:
+        for item in await _find(cluster, namespace, (kind,), "", passing=_UNSEEN):
+            found.setdefault(_labels(item).get(NAME_LABEL, ""), []).append(item)
+    return found
 
 
 async def find_workloads(cluster: Cluster, namespace: str) -> list[Object]:
@@ -131,14 +144,19 @@ def _is_same(there: Object | None, item: Object) -> bool:
 
 
 async def _find(
-    cluster: Cluster, namespace: str, kinds: Iterable[str], selector: str
+    cluster: Cluster,
+    namespace: str,
+    kinds: Iterable[str],
+    selector: str,
+    passing: Iterable[int] = (_NOT_FOUND,),
 ) -> list[Object]:
+    """LeaderWorkerSet is not installed everywhere."""
     found: list[Object] = []
     for kind in kinds:
         try:
             found += await cluster.find(kind, namespace, f"{MANAGER_LABEL}={MANAGER}{selector}")
         except RefusedError as refused:
-            if refused.status != _NOT_FOUND:  # LeaderWorkerSet is not installed everywhere
+            if refused.status not in passing:
                 raise
     return found
 

@@ -66,8 +66,13 @@ class Services(Protocol):
         Whatever goes wrong, a cancellation included: what this call started is gone after it.
         """
 
-    def log(self, name: str, *, follow: bool, lines: int) -> Iterator[bytes]:
-        """The last lines of a service's log, and those that come."""
+    def log(
+        self, name: str, *, follow: bool = False, lines: int = 0, previous: bool = False
+    ) -> Iterator[bytes]:
+        """The last lines of a service's log (0 for all), and with ``follow`` those that come.
+
+        With ``previous`` of the container before, where the platform starts a new one for it.
+        """
 
     def down(self, name: str, *, volumes: bool) -> list[str]:
         """Take a service away; what went and what stayed, in words."""
