@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -53,6 +54,11 @@ class ProcessPlace:
     def target(self, redact: Callable[[str], str] = str) -> ProcessTarget:
         return ProcessTarget(redact)
 
+    def kill(self, target: ProcessTarget, _: Launch) -> None:
+        """As somebody from outside would, or the kernel."""
+        assert target.pid
+        os.kill(target.pid, signal.SIGKILL)
+
     def launch(self, script: str, **changes: Any) -> Launch:
         port = changes.pop("port", None) or free_port()
         argv = (sys.executable, "-I", "-S", "-c", SERVER + script, str(port), "127.0.0.1")
@@ -66,6 +72,9 @@ class DockerPlace:
 
     def close(self) -> None:
         """Each test removes its own container."""
+
+    def kill(self, _: object, launch: Launch) -> None:
+        kill_container({"name": f"^/{require_container(launch).name}$"})
 
     def target(self, redact: Callable[[str], str] = str) -> DockerTarget:
         return DockerTarget(redact, owner="leadline-tests")
@@ -104,9 +113,22 @@ class KubernetesPlace(DockerPlace):
     def close(self) -> None:
         test_cluster.delete(f"/api/v1/namespaces/{self.namespace}")
 
+    def kill(self, _: object, launch: Launch) -> None:
+        """Of the pod the server alone."""
+        namespace = f"io.kubernetes.pod.namespace={self.namespace}"
+        kill_container({"label": [namespace, "io.kubernetes.container.name=server"]})
+
     def target(self, redact: Callable[[str], str] = str, **changes: Any) -> KubernetesTarget:
         given = {"manifest": make_pod, "namespace": self.namespace, **changes}
         return KubernetesTarget(redact=redact, **given)
+
+
+def kill_container(filters: dict[str, Any]) -> None:
+    import docker
+
+    with closing(docker.from_env()) as client:
+        (found,) = client.containers.list(filters=filters)
+        found.kill()
 
 
 def make_pod(launch: Launch, namespace: str) -> list[Object]:
@@ -161,6 +183,7 @@ def describe(launch: Launch) -> Service:
         input_tokens=1000,
         output_tokens=10,
         request_s=container.stop_s,
+        stop_limit_s=container.stop_s,
     )
 
 

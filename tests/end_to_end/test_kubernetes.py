@@ -124,12 +124,13 @@ def items(namespace: str, kind: str) -> list[dict[str, Any]]:
 
 
 def ours(namespace: str) -> set[str]:
-    """Kinds and names of what carries our label, what is on its way out too."""
+    """Kinds and names of what carries our label, what is on its way out aside."""
     return {
         f"{kind} {item['metadata']['name']}"
         for kind in KINDS
         for item in items(namespace, kind)
         if item["metadata"].get("labels", {}).get("app.kubernetes.io/managed-by") == "leadline"
+        and "deletionTimestamp" not in item["metadata"]
     }
 
 

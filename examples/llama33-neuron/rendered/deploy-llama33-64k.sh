@@ -26,7 +26,7 @@ case "${1:-}" in
     fi
     kubectl apply --server-side --filename=llama33-64k.yaml
     kubectl rollout status deployment/llama33-64k --namespace "$namespace" \
-      --timeout=8510s
+      --timeout=12161s
     echo "kubectl port-forward --namespace $namespace service/llama33-64k 8000:80"
     ;;
   status)

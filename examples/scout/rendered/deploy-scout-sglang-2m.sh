@@ -23,7 +23,7 @@ case "${1:-}" in
     fi
     kubectl apply --server-side --filename=scout-sglang-2m.yaml
     kubectl rollout status deployment/scout-sglang-2m --namespace "$namespace" \
-      --timeout=1800s
+      --timeout=6740s
     echo "kubectl port-forward --namespace $namespace service/scout-sglang-2m 8000:80"
     ;;
   status)

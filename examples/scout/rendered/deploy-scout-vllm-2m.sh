@@ -24,7 +24,7 @@ case "${1:-}" in
     fi
     kubectl apply --server-side --filename=scout-vllm-2m.yaml
     kubectl rollout status deployment/scout-vllm-2m --namespace "$namespace" \
-      --timeout=1800s
+      --timeout=6740s
     echo "kubectl port-forward --namespace $namespace service/scout-vllm-2m 8000:80"
     ;;
   status)

@@ -20,7 +20,7 @@ from leadline.deploy.health import is_healthy
 from leadline.deploy.log import Redact, ServerLog, split_lines
 from leadline.deploy.objects import CLAIM, apply_all, mark, remove_all, secret_of
 from leadline.deploy.target import OnPhase, StartError
-from leadline.deploy.watch import PodWatch, UnplacedError
+from leadline.deploy.watch import PLACE_S, PodWatch, UnplacedError
 from leadline.errors import DeployError
 from leadline.launch import Endpoint, Launch
 from leadline.render.docker import require_container
@@ -55,6 +55,7 @@ class KubernetesTarget:
         namespace: str | None = None,
         owner: str = "",
         notes: Mapping[str, str] | None = None,
+        place_limit_s: float = PLACE_S,
     ) -> None:
         self._manifest = manifest
         self._redact = redact
@@ -62,6 +63,7 @@ class KubernetesTarget:
         self._namespace = namespace
         self._owner = owner
         self._notes = notes or {}
+        self._place_limit_s = place_limit_s
         self._cluster: Cluster | None = None
         self._watch: PodWatch | None = None
         self._forward: Forward | None = None
@@ -208,7 +210,7 @@ class KubernetesTarget:
             on_phase(self._redact(phase))
 
         try:
-            pod = await watch.wait_begun(show)
+            pod = await watch.wait_begun(show, self._place_limit_s)
         except UnplacedError as reason:
             if watch.pod and reason.cause == "exited":
                 await _copy_log(cluster, watch.pod, self._logs[0], pods.DOWNLOAD)

@@ -122,6 +122,7 @@ class KubernetesServices:
             namespace=self._place.namespace,
             owner=owner,
             notes=notes,
+            place_limit_s=service.place_limit_s,
         )
 
     @asynccontextmanager

@@ -15,7 +15,7 @@ from leadline.errors import DeployError
 from leadline.render.kubernetes import NAME_LABEL, Object
 
 PLACE_S = 600.0
-"""For a node, the image and the download, as the rendered progressDeadlineSeconds allows."""
+"""For a node, the image and the download, where nobody says more."""
 REFUSED_S = 10.0
 """A namespace that was just made has no service account yet: its first pods are refused."""
 UNPLACED_S = 120.0
@@ -56,7 +56,7 @@ class PodWatch:
         found = await self._cluster.find("Event", self._namespace)
         self._known = {event["metadata"]["uid"]: _count(event) for event in found}
 
-    async def wait_begun(self, on_phase: OnPhase) -> Object:
+    async def wait_begun(self, on_phase: OnPhase, limit_s: float = PLACE_S) -> Object:
         """Until the server's container runs, or has run. Raises ``UnplacedError``."""
         begun_s = time.monotonic()
         told = ""
@@ -65,7 +65,7 @@ class PodWatch:
             if self.pod and pods.has_begun(self.pod):
                 return self.pod
             await self.look_at_events()
-            self._give_up(time.monotonic() - begun_s)
+            self._give_up(time.monotonic() - begun_s, limit_s)
             phase = pods.phase_of(self.pod or {}, self._events)
             if phase and phase != told:
                 told = phase
@@ -124,7 +124,7 @@ class PodWatch:
         if not self.status and pods.has_failed(pod):
             self.status = GONE
 
-    def _give_up(self, waited_s: float) -> None:
+    def _give_up(self, waited_s: float, limit_s: float) -> None:
         pod = self.pod or {}
         if found := pods.find_hopeless(pod):
             raise UnplacedError(found[1], found[0])
@@ -133,8 +133,8 @@ class PodWatch:
         message = pods.unplaced(pod)
         if message and waited_s > UNPLACED_S and not pods.is_growing(self._events):
             raise UnplacedError(f"no node takes the pod: {message}", "unplaced")
-        if waited_s > PLACE_S:
-            raise UnplacedError(f"the pod did not begin within {PLACE_S:g} s", "timeout")
+        if waited_s > limit_s:
+            raise UnplacedError(f"the pod did not begin within {limit_s:g} s", "timeout")
 
     def _is_new(self, event: Object) -> bool:
         about = str(event["involvedObject"].get("name"))

@@ -82,14 +82,16 @@ def _deployment(service: Service, namespace: str) -> tuple[Object, Comments]:
         "spec": {
             "replicas": 1,
             "strategy": {"type": "Recreate"},
-            "progressDeadlineSeconds": service.start_limit_s + 600,
+            "progressDeadlineSeconds": service.start_limit_s + service.place_limit_s,
             "selector": {"matchLabels": _selector(service)},
             "template": template,
         },
     }
     comments: Comments = {
         ("spec", "strategy"): "A second pod beside the first would wait for the same devices.",
-        ("spec", "progressDeadlineSeconds"): "The start-up limit, and ten minutes for the image.",
+        ("spec", "progressDeadlineSeconds"): (
+            "The start-up limit, and before it ten minutes for the image and a slow download."
+        ),
     }
     return deployment, comments | _pod_comments(service, ("spec", "template", "spec"))
 

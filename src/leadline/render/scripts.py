@@ -52,7 +52,7 @@ def write_deploy(service: Service, file: str, header: str, **names: str) -> str:
         file=file,
         secret=secret_name(service.name),
         several=service.devices.nodes > 1,
-        deadline=service.start_limit_s + 600,
+        deadline=service.start_limit_s + service.place_limit_s,
         selector=f"app.kubernetes.io/instance={service.name}",
         **names,
     )

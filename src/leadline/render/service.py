@@ -33,6 +33,10 @@ _LEAST_START_S = 1200
 """Disks over a network were seen to take ten minutes; twice that is allowed to anybody."""
 _UNPLANNED_START_S = 600
 """Where nothing is known of the model's size."""
+_PLACE_S = 600
+"""Engines' images hold 10 to 20 GB."""
+_DOWNLOAD_BYTES_S = 50e6
+"""Assumed: a slow way to the hub; what takes longer stands still."""
 _LEAST_GRACE_S = 60
 _STOP_LIMIT_S = 30
 _PAGES = 1.1
@@ -154,6 +158,12 @@ class Service:
         if self.start is None:
             return _UNPLANNED_START_S
         return max(_LEAST_START_S, ceil(PROBE_FACTOR * self.start.high / 10) * 10)
+
+    @property
+    def place_limit_s(self) -> int:
+        """For a node, the image and the first download of the weights: before the server begins."""
+        weights = sum(cache.size_bytes for cache in self.caches if cache.name == "weights")
+        return _PLACE_S + ceil(weights / _DOWNLOAD_BYTES_S)
 
     @property
     def grace_s(self) -> int:
