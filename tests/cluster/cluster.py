@@ -1,6 +1,6 @@
-"""A real Kubernetes of one node, of the tests' own: ``python -m tests.cluster.cluster up|down``.
+"""A real Kubernetes of one node, of the tests' own, while a command runs:
 
-``python -m tests.cluster.cluster around COMMAND`` has one while the command runs.
+    python -m tests.cluster.cluster around bash
 
 API server, controllers, scheduler and kubelet are the programs that ``build.sh`` compiled; its
 pods are containers of the tests' own Docker engine. There is no kube-proxy and no DNS: what is
@@ -30,8 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import docker
-from tests.containers.daemon import STATE as ENGINE
-from tests.containers.daemon import is_installed, make_image, start_daemon, stop_daemon
+from tests.containers.daemon import is_installed, make_image, start_daemon
 
 HERE = Path(__file__).parent
 PROGRAMS = Path(os.environ.get("LEADLINE_TEST_KUBERNETES", "/var/cache/leadline/kubernetes-1.20"))
@@ -62,13 +61,13 @@ def is_up() -> bool:
 
 def up() -> Path:
     """The kubeconfig of a cluster that is ready; started unless it runs already."""
-    with _alone():
-        return KUBECONFIG if is_up() else _start()
-
-
-def _start() -> Path:
-    down()
     engine = start_daemon()
+    with _alone():
+        return KUBECONFIG if is_up() else _start(engine)
+
+
+def _start(engine: str) -> Path:
+    down()
     _load_images(engine)
     (STATE / "log").mkdir(parents=True)
     _share_mounts()
@@ -90,27 +89,14 @@ def _alone() -> Iterator[None]:
 
 
 def around(command: list[str]) -> int:
-    """The exit code of a command; however it ends, nothing of the cluster is left, nor of Docker.
-
-    A Docker engine that ran before goes on.
-    """
+    """The exit code of a command; however it ends, nothing of the cluster is left."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    engine = _engine_pid()
     try:
         if is_built():
-            up()
+            os.environ["KUBECONFIG"] = str(up())
         return subprocess.run(command, check=False).returncode
     finally:
         down()
-        if engine is None and (started := _engine_pid()):
-            stop_daemon()
-            _wait("the Docker engine ends", lambda: not _lives(started))
-
-
-def _engine_pid() -> int | None:
-    file = ENGINE / "dockerd.pid"
-    pid = int(file.read_text()) if file.is_file() else None
-    return pid if pid and _lives(pid) else None
 
 
 def down() -> None:
@@ -466,16 +452,11 @@ def _ask(path: str, body: object = None, method: str | None = None) -> http.clie
 
 
 def main(arguments: list[str]) -> None:
-    started = time.monotonic()
     if arguments[:1] == ["around"]:
         sys.exit(around(arguments[1:]))
-    if arguments == ["up"]:
-        sys.stdout.write(f"KUBECONFIG={up()}\n")
-    elif arguments == ["down"]:
-        down()
-    else:
-        sys.exit("usage: python -m tests.cluster.cluster up | down | around COMMAND")
-    sys.stderr.write(f"test cluster: {arguments[0]} in {time.monotonic() - started:.0f} s\n")
+    if arguments != ["down"]:
+        sys.exit("usage: python -m tests.cluster.cluster around COMMAND | down")
+    down()  # what a killed suite left
 
 
 if __name__ == "__main__":
