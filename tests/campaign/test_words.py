@@ -71,6 +71,24 @@ def test_equal_figures_are_found_equal(tmp_path: Path) -> None:
     assert found.comparisons[0].source == "VLLM_CPU_KVCACHE_SPACE=1"
 
 
+def test_the_memory_that_the_deployment_gives_is_taken_as_given(tmp_path: Path) -> None:
+    """Not as the engine prints it, with two decimals of a GiB."""
+    found = words(
+        tmp_path,
+        *lines(4_000_000, 1_048_576, 0.26),
+        max_model_len="4m",
+        kv_cache_memory_bytes="512M",
+    )
+    cache = found.comparisons[0]
+    assert (cache.engine, cache.plan, cache.tolerance) == (1_048_576, 1_048_576, 0)
+    assert cache.source == "kv_cache_memory_bytes=512M"
+
+
+def test_a_count_is_the_same_however_it_is_written(tmp_path: Path) -> None:
+    said = "INFO non-default args: {'kv_cache_memory_bytes': 31457280}"
+    assert words(tmp_path, said, kv_cache_memory_bytes="30M").differing == {}
+
+
 def test_one_block_less_than_planned_is_told_with_its_share(tmp_path: Path) -> None:
     found = words(tmp_path, *lines(4_000_000, 2_097_024, 0.52), max_model_len=4_000_000)
     cache = found.comparisons[0]

@@ -10,6 +10,7 @@ from tests.factory import RunWriter
 
 from leadline.journal import Run
 from leadline.records import Comparison, EngineWords
+from leadline.report import phrases
 from leadline.report.phrases import word_engine
 from leadline.report.write import write_report
 from leadline.verdict import judge_run
@@ -36,6 +37,17 @@ SENTENCES = [
     "maximum concurrency: the engine says 7.93x, the plan 8.35x (from spec): differs by -5.03%",
     "dtype: asked for bfloat16, the engine works with float16",
 ]
+
+
+def test_figures_that_differ_within_rounding_are_not_called_equal() -> None:
+    rounded = Comparison(
+        name="KV cache size", unit="tokens", engine=199_096, plan=203_866, source="log",
+        tolerance=0.17,
+    )  # fmt: skip
+    sentence = phrases._word_comparison(rounded)
+    assert sentence.endswith(
+        "differs by -2.34%, which the rounding of what the engine prints allows (±17.00%)"
+    )
 
 
 def run_with_words(tmp_path: Path) -> Run:

@@ -22,7 +22,8 @@ from leadline.spec import Deployment
 from leadline.units import GIB, parse_tokens
 
 _FORECAST = "vllm"
-_WINDOWS = ("max_model_len", "ctx_size", "context_length")
+_GIVEN = "kv_cache_memory_bytes"
+_COUNTS = ("max_model_len", "ctx_size", "context_length", "max_num_batched_tokens", _GIVEN)
 _POOL = "max_total_tokens"
 # Figures are printed with two decimals.
 _HALF_STEP = 0.005
@@ -106,9 +107,9 @@ def _version(deployment: Deployment, said: Words) -> str:
 
 
 def _asked(deployment: Deployment) -> dict[str, object]:
-    """Windows as numbers: ``2M`` and 2097152 are the same wish."""
+    """Counts as numbers: ``2M`` and 2097152 are the same wish."""
     asked: dict[str, object] = dict(deployment.settings)
-    for name in _WINDOWS:
+    for name in _COUNTS:
         if isinstance(value := asked.get(name), str):
             with suppress(ValueError):  # auto, or what only the engine can read
                 asked[name] = parse_tokens(value)
@@ -170,6 +171,8 @@ def _forecast(
 def _memory(deployment: Deployment, words: EngineWords, device: str | None) -> _Memory | None:
     """Exactly as given where that is so, else as the engine prints it."""
     given = given_cpu_bytes({**os.environ, **deployment.env}) if device == CPU else None
+    if asked := _asked(deployment).get(_GIVEN):
+        given = (int(str(asked)), f"{_GIVEN}={deployment.settings[_GIVEN]}")
     if given:
         return _Memory(*given, rounding=0.0)
     printed = words.figures.get("available_bytes")

@@ -75,7 +75,9 @@ def word_engine(item: DeploymentVerdict) -> list[tuple[str, str]]:
 
 def _word_comparison(found: Comparison) -> str:
     engine, plan = _word_figure(found.engine, found.unit), _word_figure(found.plan, found.unit)
-    same = "equal" if found.equal else f"differs by {found.difference:+.2%}"
+    same = "equal" if engine == plan else f"differs by {found.difference:+.2%}"
+    if found.equal and engine != plan:
+        same += f", which the rounding of what the engine prints allows (±{found.tolerance:.2%})"
     return f"{found.name}: the engine says {engine}, the plan {plan} (from {found.source}): {same}"
 
 
