@@ -11,6 +11,7 @@ from leadline.catalog.reading import read_table
 from leadline.plan.campaign_plans import plan_campaign
 from leadline.plan.neuron_kit import shape_settings
 from leadline.spec import read_campaign
+from leadline.units import parse_tokens
 
 ROOT = Path(__file__).parents[1] / "examples"
 EXAMPLES = [
@@ -53,6 +54,18 @@ def test_the_plan_comes_to_what_is_known_of_each_row_of_a_kit(name: str, cells: 
         expected = entry.cell.settings.expect
         assert expected, entry.cell.key
         assert entry.is_feasible == (expected.verdict == "pass"), entry.cell.key
+
+
+def test_the_small_sister_of_the_scout_report_has_its_rows_at_a_sixty_fourth() -> None:
+    kit, small = (
+        [cell for cell in read_campaign(ROOT / name).cells() if "vllm" in str(cell.settings.engine)]
+        for name in ("scout/tables.yaml", "small-scout.yaml")
+    )
+    for row, sister in zip(kit, small, strict=True):
+        assert row.settings.expect == sister.settings.expect
+        assert int(row.workload.longest_input) // 64 == sister.workload.longest_input
+        windows = [c.settings.settings["max_model_len"] for c in (row, sister)]
+        assert parse_tokens(str(windows[0])) == 64 * parse_tokens(str(windows[1]))
 
 
 def test_fifty_concurrent_requests_fit_at_once() -> None:
