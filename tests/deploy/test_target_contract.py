@@ -245,7 +245,7 @@ def test_only_the_last_lines_are_kept_in_memory(place: Any, tmp_path: Path) -> N
 # --- workers: processes that a server needs, and may outlive -----------------------------------
 
 
-@pytest.mark.usefixtures("on_this_machine")
+@on_this_machine
 def test_a_lost_worker_is_seen_while_its_server_still_answers(place: Any, tmp_path: Path) -> None:
     log = tmp_path / "log"
 
@@ -263,7 +263,7 @@ def test_a_lost_worker_is_seen_while_its_server_still_answers(place: Any, tmp_pa
     start(place.target(), place.launch("spawn(); serve()", worker_title="sleep"), log, use)
 
 
-@pytest.mark.usefixtures("on_this_machine")
+@on_this_machine
 def test_a_worker_whose_parent_has_asked_for_its_end_is_only_known_to_be_gone(
     place: Any, tmp_path: Path
 ) -> None:
@@ -277,7 +277,7 @@ def test_a_worker_whose_parent_has_asked_for_its_end_is_only_known_to_be_gone(
     start(place.target(), place.launch(reaping, worker_title="sleep"), log, use)
 
 
-@pytest.mark.usefixtures("on_this_machine")
+@on_this_machine
 def test_a_server_that_loses_a_worker_while_it_starts_is_not_waited_for(
     place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,7 +296,7 @@ def test_a_server_that_loses_a_worker_while_it_starts_is_not_waited_for(
     assert error.log_tail[-1] == "on"
 
 
-@pytest.mark.usefixtures("on_this_machine")
+@on_this_machine
 def test_other_children_of_a_server_may_come_and_go(place: Any, tmp_path: Path) -> None:
     async def use(target: Any, _: Endpoint) -> None:
         os.kill(spawned(tmp_path / "log"), signal.SIGKILL)
