@@ -169,6 +169,14 @@ def test_a_slot_of_llama_cpp_is_held_against_its_plan(tmp_path: Path) -> None:
     assert (found.engine, found.plan, found.equal) == (4096, 4096, True)
 
 
+def test_a_slot_that_shares_the_window_has_all_of_it(tmp_path: Path) -> None:
+    line = "I srv load_model: initializing, n_slots = 2, n_ctx_slot = 8192, kv_unified = 'true'"
+    plan = LocalPlan(verdict="fits", window_tokens=8192)
+    heard = words(tmp_path, line, engine="llamacpp", plan=plan, kv_unified=True)
+    (found,) = heard.comparisons
+    assert (found.engine, found.plan, found.equal) == (8192, 8192, True)
+
+
 SGLANG_START = Path(__file__).parents[1] / "data" / "recorded" / "sglang-0.5.6.post2" / "start.log"
 
 

@@ -81,6 +81,11 @@ def test_the_command_line_is_the_settings_under_their_own_names() -> None:
     assert found.base_url == "http://127.0.0.1:9"
 
 
+def test_a_switch_is_written_bare_and_left_out_when_off() -> None:
+    assert launch(settings={"kv_unified": True}).argv[-1] == "--kv-unified"
+    assert "--kv-unified" not in launch(settings={"kv_unified": False}).argv
+
+
 def test_a_model_of_the_catalog_is_served_under_its_name() -> None:
     found = launch(model="smollm2")
     assert found.served_model == "smollm2"
@@ -113,6 +118,7 @@ def test_token_counts_of_settings_take_suffixes() -> None:
             "settings.ctx_size",
             "-1 is not a token count: it must be at least 1",
         ),
+        ({"kv_unified": 1}, "settings.kv_unified", "1 is neither true nor false"),
         ({"threads": 0}, "settings.threads", "0 is not a number of 1 or more"),
         ({"threads": True}, "settings.threads", "True is not a number of 1 or more"),
         ({"parallel": "two"}, "settings.parallel", "'two' is not a number of 1 or more"),

@@ -64,13 +64,14 @@ def understand(
     said = read_words(lines, engine.statements, engine.resolved)
     settings = {**said.settings, **shown}
     said = Words(said.figures, said.quotes, settings)
+    windows = _compare_window(deployment, said, local_plan)
     words = EngineWords(
         version=_version(deployment, said),
         figures=dict(said.figures),
         quotes=dict(said.quotes),
         settings=settings,
         differing=differing_settings(_asked(deployment), settings),
-        comparisons=(*_compare_window(said, local_plan), *_compare_pool(deployment, said)),
+        comparisons=(*windows, *_compare_pool(deployment, said)),
     )
     device = CPU if words.figures.get("device") == CPU else hardware
     memory = _memory(deployment, words, device)
@@ -116,18 +117,21 @@ def _asked(deployment: Deployment) -> dict[str, object]:
     return asked
 
 
-def _compare_window(said: Words, plan: LocalPlan | None) -> tuple[Comparison, ...]:
-    """llama.cpp states what each of its slots holds."""
+def _compare_window(
+    deployment: Deployment, said: Words, plan: LocalPlan | None
+) -> tuple[Comparison, ...]:
+    """llama.cpp states what each of its slots holds; where they share it, each holds all."""
     window, slots = said.figures.get("window_tokens"), said.figures.get("slots")
     if plan is None or plan.window_tokens is None or not isinstance(window, int):
         return ()
+    parts = 1 if deployment.settings.get("kv_unified") else int(slots or 1)
     return (
         Comparison(
             name="window of one slot",
             unit="tokens",
             engine=window,
-            plan=plan.window_tokens // int(slots or 1),
-            source="ctx_size / parallel",
+            plan=plan.window_tokens // parts,
+            source="ctx_size" if parts == 1 else "ctx_size / parallel",
         ),
     )
 

@@ -91,6 +91,13 @@ class Engine:
     """The setting that holds the context window."""
     window_paths: tuple[tuple[str, str], ...] = (("/v1/models", "data.0.max_model_len"),)
     """(route, path in its answer) of the context window, best first."""
+    window_step: int = 1
+    """The engine rounds its window up to a multiple of this."""
+    seats_setting: str | None = None
+    """The setting that bounds how many requests run at once."""
+    pooled_setting: str | None = None
+    """Of an engine whose window setting is the memory of all seats together: with this one on they
+    share it, without each has an equal part."""
     pool_paths: tuple[tuple[str, str], ...] = ()
     """(route, path in its answer) of what the KV cache holds, where it can bound one request
     although the window does not."""

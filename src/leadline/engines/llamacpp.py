@@ -28,6 +28,12 @@ def _count(value: Any) -> int:
     return value
 
 
+def _switch(value: Any) -> int:
+    if not isinstance(value, bool):
+        raise ValueError(f"{value!r} is neither true nor false")
+    return value
+
+
 def _cache_type(value: Any) -> str:
     if value not in CACHE_TYPES:
         raise ValueError(f"{value!r} is not a cache type; use one of {', '.join(CACHE_TYPES)}")
@@ -44,6 +50,7 @@ SETTINGS: dict[str, Callable[[Any], int | str]] = {
     "ubatch_size": _count,
     "cache_type_k": _cache_type,
     "cache_type_v": _cache_type,
+    "kv_unified": _switch,
 }
 
 
@@ -70,7 +77,7 @@ def _launch(request: LaunchRequest) -> Launch:
     options = [
         part
         for name, value in read_settings(request.settings).items()
-        for part in (f"--{name.replace('_', '-')}", str(value))
+        for part in _write_option(f"--{name.replace('_', '-')}", value)
     ]
     served = "smollm2" if request.model == "smollm2" else request.model.rsplit("/", 1)[-1]
     return Launch(
@@ -95,6 +102,13 @@ def _launch(request: LaunchRequest) -> Launch:
     )
 
 
+def _write_option(name: str, value: int | str) -> tuple[str, ...]:
+    """A switch that is off is left out."""
+    if isinstance(value, bool):
+        return (name,) if value else ()
+    return (name, str(value))
+
+
 def _program(executable: str | None) -> tuple[str, ...]:
     """Our embedded server under our Python or another that has xllamacpp, or a llama-server."""
     if executable is None:
@@ -117,6 +131,9 @@ LLAMACPP = Engine(
     launch=_launch,
     signature_path="/props",
     window_setting="ctx_size",
+    window_step=256,
+    seats_setting="parallel",
+    pooled_setting="kv_unified",
     window_paths=(
         ("/props", "default_generation_settings.n_ctx"),
         ("/v1/models", "data.0.meta.n_ctx"),

@@ -36,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--ctx-size", type=int, default=0, help="0: the model's own")
     parser.add_argument("--parallel", type=int, default=1)
+    parser.add_argument("--kv-unified", action="store_true", help="all slots share the window")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--threads-batch", type=int)
     parser.add_argument("--batch-size", type=int, default=2048)
@@ -53,6 +54,7 @@ def _params(options: argparse.Namespace) -> xllamacpp.CommonParams:
     params.port = options.port
     params.n_ctx = options.ctx_size
     params.n_parallel = options.parallel
+    params.kv_unified = options.kv_unified
     params.n_batch = options.batch_size
     params.n_ubatch = options.ubatch_size
     params.cache_type_k = _CACHE_TYPES[options.cache_type_k]

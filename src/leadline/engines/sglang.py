@@ -68,6 +68,7 @@ SGLANG = Engine(
     launch=_launch,
     signature_path="/get_server_info",
     window_setting=_WINDOW,
+    seats_setting="max_running_requests",
     pool_paths=(
         ("/server_info", "max_total_num_tokens"),
         ("/get_server_info", "max_total_num_tokens"),

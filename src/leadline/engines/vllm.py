@@ -70,6 +70,7 @@ VLLM = Engine(
     launch=_launch,
     signature_path="/version",
     window_setting=_WINDOW,
+    seats_setting="max_num_seqs",
     tokenize=(
         TokenizeRoute(
             "/tokenize", "prompt", "tokens", {"add_special_tokens": False}, model_field="model"
