@@ -124,6 +124,7 @@ SGLANG_POOL = (
     "HTTP 400: Input length (8000 tokens) exceeds the maximum allowed length (4090 tokens)."
 )
 SGLANG_SUM = "HTTP 400: Requested token count exceeds the model's maximum context length"
+LLAMACPP_FULL = "Context size has been exceeded."
 LLAMACPP_TOO_LONG = (
     "HTTP 400: request (20000 tokens) exceeds the available context size (8192 tokens), "
     "try increasing it"
@@ -236,11 +237,32 @@ CASES = [
     ("RUN004", "hang", failed("timeout", "no first token within 60 s")),
     ("RUN005", "stalled", failed("stalled", "no further chunk within 60 s after 9 chunks")),
     ("RUN006", "stream_error", failed("stream_error", "EngineCore encountered an issue.")),
+    ("RUN023", "kv_full", failed("stream_error", LLAMACPP_FULL)),
+    ("RUN023", "kv_full", failed("refused", f"HTTP 500: {LLAMACPP_FULL}")),
     ("RUN007", "disconnected", failed("disconnected", GONE)),
     ("RUN008", "unreachable", failed("unreachable", "Cannot connect to host")),
     ("RUN009", "malformed", failed("malformed", "the answer holds no event of a token stream")),
     *cluster_words.CASES,
 ]
+
+
+SIZE: dict[str, Any] = {"input_tokens": 200, "output_tokens": 8, "window_setting": "ctx_size"}
+
+
+@pytest.mark.parametrize(
+    ("evidence", "to"),
+    [
+        (failed("stream_error", LLAMACPP_FULL, at_once=3, **SIZE), "624"),
+        (failed("refused", LLAMACPP_TOO_LONG, window_parts=4, **SIZE), "832"),
+        (failed("refused", LLAMACPP_TOO_LONG, at_once=3, **SIZE), "208"),
+        (failed("refused", LLAMACPP_TOO_LONG, **SIZE | {"window_setting": ""}), None),
+        (failed("refused", LLAMACPP_TOO_LONG, window_setting="ctx_size"), None),
+    ],
+)
+def test_how_far_the_window_is_to_be_raised(evidence: Evidence, to: str | None) -> None:
+    """For all that share it, or for each of the parts that it has; nothing is guessed."""
+    turns = [(turn.setting, turn.way, turn.to) for turn in explain(evidence).turns]
+    assert turns == ([("ctx_size", "raise", to)] if to else [])
 
 
 @pytest.mark.parametrize(("code", "cause", "evidence"), CASES)
@@ -279,6 +301,7 @@ def test_no_rule_applies_to_the_failure_of_another(rule: Any) -> None:
         "RUN001": {"RUN007", "RUN008"},
         "RUN002": {"RUN003", "RUN006", "RUN021"},
         "RUN010": {"RUN004"},
+        "RUN023": {"RUN003", "RUN006"},
         "RUN020": {"RUN002", "RUN003", "RUN021"},
     }
     for code, _, evidence in CASES:

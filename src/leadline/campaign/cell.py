@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from leadline.campaign.failures import describe_error, gather_evidence
 from leadline.campaign.request import Sender
@@ -47,10 +48,22 @@ class CellRun:
     async def fail(self, failure: Failure, tokens: int) -> bool:
         output_tokens = self.cell.workload.longest_output
         evidence = await gather_evidence(self.sender.served, failure, tokens, output_tokens)
+        evidence = replace(evidence, **self._size())
         self.work.settled.add(self.cell.key)
         self.work.fail(explain(evidence).model_copy(update=self.place()))
         unsettled = evidence.exit_status or failure.kind in _UNSETTLING
         return self.sender.served.target is None or not unsettled
+
+    def _size(self) -> dict[str, Any]:
+        """What a remedy has to know of the server that we started, and of the load."""
+        engine, settings = self.sender.served.engine, self.cell.settings.settings
+        load, seats = self.cell.workload.load, settings.get(engine.seats_setting or "", 1)
+        parted = engine.pooled_setting and not settings.get(engine.pooled_setting)
+        return {
+            "window_setting": engine.window_setting if self.sender.served.target else "",
+            "window_parts": seats if parted and isinstance(seats, int) else 1,
+            "at_once": (load.users or 1) if load else 1,
+        }
 
     def place(self) -> dict[str, str | int]:
         return {

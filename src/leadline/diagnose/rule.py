@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from leadline.records import Failure, Finding
+from leadline.records import Failure, Finding, Turn
 
 _LINE_CHARS = 400
 
@@ -33,6 +33,12 @@ class Evidence:
     """Of an answer without a failure that says it has its full length."""
     waiting: tuple[Mapping[str, float], ...] = ()
     """The engine's gauges, one set for each look, while the request waited for its first token."""
+    window_setting: str = ""
+    """The engine's own name for its window, of a server that we can start with another."""
+    window_parts: int = 1
+    """So many slots have an equal part of what that setting gives."""
+    at_once: int = 1
+    """Requests that were under way together."""
     remedy: str = ""
     """What the plan says of a cache that is too small."""
     oom_killed: bool = False
@@ -56,6 +62,8 @@ class Rule:
     check: Callable[[Evidence], Quote]
     remedy: Callable[[Evidence], str]
     source: str
+    turns: Callable[[Evidence], tuple[Turn, ...]] = lambda _: ()
+    """The remedy for machines, where the evidence says how far."""
 
     def apply(self, evidence: Evidence) -> Finding | None:
         quote = self.check(evidence)
@@ -68,6 +76,7 @@ class Rule:
             explanation=self.explanation,
             evidence=quote,
             remedy=self.remedy(evidence),
+            turns=self.turns(evidence),
             source=self.source,
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from leadline.diagnose.rule import Evidence, Quote, Rule, always
+from leadline.records import Turn
 from leadline.units import show_tokens
 
 _TOO_LONG = re.compile(
@@ -163,6 +164,39 @@ def _wait_longer(evidence: Evidence) -> str:
     )
 
 
+def _pool_full(evidence: Evidence) -> Quote:
+    """llama.cpp gives every request up when the next batch finds no place."""
+    quote = _failed(evidence, "stream_error", "refused")
+    return quote if quote and re.search("Context size has been exceeded", quote[0]) else ()
+
+
+def _make_pool(evidence: Evidence) -> str:
+    each = (evidence.input_tokens or 0) + (evidence.output_tokens or 0)
+    if not evidence.input_tokens:
+        return "fewer requests at once, shorter prompts, or a larger KV cache"
+    needed = f"{evidence.at_once} requests of {show_tokens(each)} tokens with their answers need "
+    setting = f"raise {evidence.window_setting or 'the KV cache'} to that"
+    total = show_tokens(evidence.at_once * each)
+    return f"{needed}{total} tokens: {setting}, or send fewer at once, or shorter prompts"
+
+
+def _raise_window(evidence: Evidence) -> tuple[Turn, ...]:
+    """So that one such request fits."""
+    return _turn_window(evidence, evidence.window_parts)
+
+
+def _raise_pool(evidence: Evidence) -> tuple[Turn, ...]:
+    """So that all that were under way fit together."""
+    return _turn_window(evidence, evidence.at_once)
+
+
+def _turn_window(evidence: Evidence, requests: int) -> tuple[Turn, ...]:
+    if not (evidence.window_setting and evidence.input_tokens and evidence.output_tokens):
+        return ()
+    total = (evidence.input_tokens + evidence.output_tokens) * requests
+    return (Turn(setting=evidence.window_setting, way="raise", to=str(total)),)
+
+
 RULES = (
     Rule(
         code="RUN001",
@@ -193,7 +227,20 @@ RULES = (
         explanation="input + output must fit into the context window; the server refused.",
         check=_too_long,
         remedy=_shorten,
+        turns=_raise_window,
         source="the server's own message",
+    ),
+    Rule(
+        code="RUN023",
+        title="The KV cache that all slots share was full",
+        cause="kv_full",
+        explanation="Each request fits into the window, all that were under way did not fit "
+        "together. llama.cpp then gives up every one of them.",
+        check=_pool_full,
+        remedy=_make_pool,
+        turns=_raise_pool,
+        source="llama.cpp tools/server, update_slots; seen live on xllamacpp 2026.10 with "
+        "--kv-unified",
     ),
     Rule(
         code="RUN021",
