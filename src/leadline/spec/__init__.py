@@ -9,6 +9,7 @@ from leadline.spec.lengths import Distribution, Lognormal, Uniform, longest
 from leadline.spec.load import Arrivals, Goals, Levels, Load, RateRange, Sweep, UserRange
 from leadline.spec.order import Turn, order_work, take_turns
 from leadline.spec.reading import parse_campaign, read_campaign
+from leadline.spec.search import Search, level_cell, search_key
 from leadline.spec.select import select_cells
 from leadline.spec.target import (
     ContainerTarget,
@@ -49,6 +50,7 @@ __all__ = [
     "ProcessTarget",
     "PromptForm",
     "RateRange",
+    "Search",
     "SharedPrefix",
     "Sweep",
     "Target",
@@ -58,10 +60,12 @@ __all__ = [
     "Uniform",
     "UserRange",
     "Workload",
+    "level_cell",
     "longest",
     "order_work",
     "parse_campaign",
     "read_campaign",
+    "search_key",
     "select_cells",
     "take_turns",
 ]

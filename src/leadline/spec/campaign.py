@@ -16,6 +16,7 @@ from leadline.spec.frozen import Frozen, Name, nearest
 from leadline.spec.gates import Gates, Timeouts
 from leadline.spec.lengths import show_length
 from leadline.spec.matrix import Matrix, Point, change_workload, expand, require_effect
+from leadline.spec.search import Search, require_searchable, seed_cell
 from leadline.spec.target import ProcessTarget, Target
 from leadline.spec.workload import Workload
 
@@ -82,6 +83,8 @@ class Campaign(Frozen):
     turns trial by trial, so that none is measured in another hour than its rivals; the report then
     compares them with the first."""
     workload: Workload = Workload()
+    search: Search | None = None
+    """Find the largest level that works, instead of measuring given ones."""
     timeouts: Timeouts = Timeouts()
     gates: Gates = Gates()
     budget: Budget = Budget()
@@ -93,6 +96,7 @@ class Campaign(Frozen):
             deployment = self.deployment(name)
             _require_engine(name, deployment)
         require_effect(self.matrix, list(self.deployments))
+        require_searchable(self)
         cells = list(self.cells())
         if not cells:
             raise ValueError("matrix: exclude leaves no cell")
@@ -124,11 +128,12 @@ class Campaign(Frozen):
         return parent.model_copy(update=changed)
 
     def cells(self) -> Iterator[Cell]:
-        """Every cell once, deployments first."""
+        """Every cell once, deployments first; with a search, each is what one search starts of."""
         for name in self.deployments:
             base = self.deployment(name)
             for point in expand(self.matrix, name):
-                yield _cell(name, base, self.workload, point)
+                cell = _cell(name, base, self.workload, point)
+                yield seed_cell(self.search, cell) if self.search else cell
 
     def starts(self) -> dict[str, list[Cell]]:
         """The cells that share one start, by deployment variant; in the order of the campaign."""

@@ -19,6 +19,7 @@ from leadline.spec.frozen import nearest
 from leadline.spec.gates import Gates, Timeouts
 from leadline.spec.lengths import LENGTH_KINDS, LognormalShape
 from leadline.spec.load import Goals, Load, Sweep, UserRange
+from leadline.spec.search import Search
 from leadline.spec.target import TARGET_KINDS, EndpointTarget
 from leadline.spec.workload import SharedPrefix, Workload
 
@@ -124,6 +125,7 @@ _FIELDS: dict[str, type[BaseModel]] = {
     "load": Load,
     "goals": Goals,
     "sweep": Sweep,
+    "search": Search,
     "users": UserRange,
     "rate": UserRange,
     "lognormal": LognormalShape,
