@@ -81,6 +81,7 @@ class DeploymentRun:
 
     def _rule_out(self, reason: str, remedy: str) -> None:
         for cell in self._owed():
+            self.work.settled.add(cell.key)
             self.work.journal.event(
                 "cell_infeasible",
                 cell=cell.key,

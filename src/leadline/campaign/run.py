@@ -16,6 +16,7 @@ from leadline.campaign.interleaved import take_turns
 from leadline.campaign.offline import OfflineRun, plan_script, require_offline
 from leadline.campaign.planning import plan_local
 from leadline.campaign.platforms import distinct_platforms, open_services
+from leadline.campaign.search import run_searches
 from leadline.campaign.serving import plan_launch, require_endpoint
 from leadline.campaign.watch import Watcher
 from leadline.campaign.work import RunOptions, Work
@@ -56,15 +57,20 @@ async def run_campaign(
             work.recall(Run(path))
             await _remove_leftovers(work)
             _begin(work, resumed=resumed)
-            runs = [_stage(cells)(work, key, cells) for key, cells in campaign.starts().items()]
-            if campaign.order == "interleaved":
-                await take_turns([run for run in runs if not isinstance(run, OfflineRun)])
-            for run in runs:
-                await run.run()
+            await (run_searches(work) if campaign.search else _run_cells(work))
         journal.event("run_finished")
     finally:
         journal.close()
     return path
+
+
+async def _run_cells(work: Work) -> None:
+    starts = work.campaign.starts().items()
+    runs = [_stage(cells)(work, key, cells) for key, cells in starts]
+    if work.campaign.order == "interleaved":
+        await take_turns([run for run in runs if not isinstance(run, OfflineRun)])
+    for run in runs:
+        await run.run()
 
 
 Corpora = dict[str | tuple[str, ...], Corpus]
@@ -128,7 +134,8 @@ def _begin(work: Work, *, resumed: bool) -> None:
         _warn_of_short_answers(work)
     plans = {key: plan.model_dump() for key, plan in work.plans.items()}
     work.journal.write("plan.json", {"schema": PLAN_SCHEMA, "deployments": plans})
-    owed = sum(len(work.owed_trials(cell)) for cell in work.campaign.cells())
+    cells = work.campaign.cells()
+    owed = None if work.campaign.search else sum(len(work.owed_trials(cell)) for cell in cells)
     work.watcher.run_started(work.campaign.name, str(work.journal.path), owed, resumed)
 
 

@@ -10,7 +10,11 @@ from leadline.plan.time import Prediction
 class Watcher(Protocol):
     """All methods return at once; the campaign never waits for a display."""
 
-    def run_started(self, name: str, path: str, trials: int, resumed: bool) -> None: ...
+    def run_started(self, name: str, path: str, trials: int | None, resumed: bool) -> None:
+        """``trials`` is ``None`` for a search: each follows from the one before."""
+
+    def note(self, text: str) -> None:
+        """A decision that is worth a line."""
 
     def phase(self, deployment: str, text: str) -> None:
         """A deployment is doing something that takes time."""

@@ -21,10 +21,14 @@ class Lines:
         self._trials = 0
         self._done = 0
 
-    def run_started(self, name: str, path: str, trials: int, resumed: bool) -> None:
-        self._trials = trials
+    def run_started(self, name: str, path: str, trials: int | None, resumed: bool) -> None:
+        self._trials = trials or 0
         verb = "resuming" if resumed else "running"
-        self.say(f"[bold]{verb} {name}[/bold]: {trials} trials, journal in {path}")
+        what = "a search" if trials is None else f"{trials} trials"
+        self.say(f"[bold]{verb} {name}[/bold]: {what}, journal in {path}")
+
+    def note(self, text: str) -> None:
+        self.console.print(f"→ {text}", markup=False, highlight=False)
 
     def phase(self, deployment: str, text: str) -> None:
         self.say(f"{deployment}: {text}")
@@ -70,9 +74,9 @@ class Live(Lines):
         self._current = self._progress.add_task("starting", total=None)
         self._progress.start()
 
-    def run_started(self, name: str, path: str, trials: int, resumed: bool) -> None:
+    def run_started(self, name: str, path: str, trials: int | None, resumed: bool) -> None:
         super().run_started(name, path, trials, resumed)
-        self._progress.update(self._all, total=max(1, trials))
+        self._progress.update(self._all, total=None if trials is None else max(1, trials))
 
     def phase(self, deployment: str, text: str) -> None:
         self._restart(f"{deployment}: {text}", total=None)
@@ -112,7 +116,8 @@ class _Clock(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         if task.id == 0:
-            return Text(f"{task.completed:.0f}/{task.total or 0:.0f} trials")
+            of = "" if task.total is None else f"/{task.total:.0f}"
+            return Text(f"{task.completed:.0f}{of} trials")
         elapsed = task.elapsed or 0.0
         if task.total:
             task.completed = min(elapsed, task.total)

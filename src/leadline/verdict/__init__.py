@@ -15,13 +15,18 @@ from leadline.verdict.schema import (
     Trial,
     TtftCost,
 )
+from leadline.verdict.search_schema import FrontierPoint, HealStep, SearchStep, SearchVerdict
 
 __all__ = [
     "INFRASTRUCTURE",
     "CellVerdict",
     "DeploymentVerdict",
+    "FrontierPoint",
     "GateResult",
+    "HealStep",
     "RunVerdict",
+    "SearchStep",
+    "SearchVerdict",
     "Status",
     "TargetCost",
     "Trial",

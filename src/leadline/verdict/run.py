@@ -9,11 +9,12 @@ from leadline.journal import Run
 from leadline.prove.recall import EFFECTIVE_RECALL
 from leadline.prove.structural import Proof, prove_edge, prove_over_limit
 from leadline.records import EngineWords
-from leadline.spec import Deployment, parse_campaign
+from leadline.spec import Campaign, Cell, Deployment, parse_campaign
 from leadline.verdict.comparison import compare_cells
 from leadline.verdict.facts import Facts
 from leadline.verdict.loads import judge_load_cell
 from leadline.verdict.schema import CellVerdict, DeploymentVerdict, RunVerdict
+from leadline.verdict.searches import judge_searches, list_cells
 from leadline.verdict.targets import cost_targets
 from leadline.verdict.trials import judge_trials
 
@@ -23,11 +24,9 @@ def judge_run(run: Run) -> RunVerdict:
     text = (run.path / "campaign.yaml").read_text(encoding="utf-8")
     campaign = parse_campaign(text, source=str(run.path / "campaign.yaml"))
     facts = Facts(run)
-    cells = tuple(
-        (judge_load_cell if cell.is_load else judge_trials)(cell, campaign, facts)
-        for cell in campaign.cells()
-    )
-    settings = {cell.deployment: cell.settings for cell in campaign.cells()}
+    asked = list_cells(campaign, facts)
+    cells = tuple(judge_cell(cell, campaign, facts) for cell in asked)
+    settings = {cell.deployment: cell.settings for cell in asked}
     deployments = tuple(
         _judge_deployment(key, item, cells, facts) for key, item in settings.items()
     )
@@ -43,7 +42,12 @@ def judge_run(run: Run) -> RunVerdict:
         warnings=tuple(facts.warnings()),
         comparisons=compare_cells(campaign, cells),
         target_costs=tuple(cost_targets(campaign, deployments, cells)),
+        searches=tuple(judge_searches(campaign, facts, cells)),
     )
+
+
+def judge_cell(cell: Cell, campaign: Campaign, facts: Facts) -> CellVerdict:
+    return (judge_load_cell if cell.is_load else judge_trials)(cell, campaign, facts)
 
 
 def _judge_deployment(

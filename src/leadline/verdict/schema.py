@@ -16,6 +16,7 @@ from leadline.prove.cached import CacheUse
 from leadline.prove.structural import Proof
 from leadline.records import EngineWords, Finding, Record
 from leadline.spec import Expectation
+from leadline.verdict.search_schema import SearchVerdict
 
 Status = Literal["pass", "fail", "infeasible", "inconclusive", "skipped"]
 Measure = Literal["ttft_s", "tpot_s", "e2e_s"]
@@ -202,15 +203,27 @@ class RunVerdict(_Result):
     warnings: tuple[str, ...]
     comparisons: tuple[Ratio, ...] = ()
     target_costs: tuple[TargetCost, ...] = ()
+    searches: tuple[SearchVerdict, ...] = ()
 
     @property
     def exit_code(self) -> int:
         """0 all passed, or failed as expected; 2 if machinery failed; 1 if anything else did not
         qualify.
+
+        Of searches: 0 if each found its limit. What fails above a limit is part of the answer.
         """
+        if self.searches:
+            return self._search_code()
         if any(cell.is_trouble and not cell.is_good for cell in self.cells):
             return 2
         limits = [proof.outcome for item in self.deployments for proof in item.limits]
         if all(cell.is_good for cell in self.cells) and "fail" not in limits:
             return 0
         return 1
+
+    def _search_code(self) -> int:
+        if all(item.ending == "found" and item.is_monotone for item in self.searches):
+            return 0
+        failed = [cell for cell in self.cells if cell.status != "pass"]
+        empty = any(item.ending in ("nothing passes", "not started") for item in self.searches)
+        return 2 if empty and any(cell.is_trouble for cell in failed) else 1

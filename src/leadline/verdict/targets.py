@@ -15,6 +15,8 @@ def cost_targets(
     campaign: Campaign, deployments: Sequence[DeploymentVerdict], cells: Sequence[CellVerdict]
 ) -> Iterator[TargetCost]:
     """One for each two deployments that differ by their target alone."""
+    if campaign.search:
+        return  # its deployments differ by what was searched
     known = {cell.deployment: cell.settings for cell in campaign.cells()}
     started = [item for item in deployments if item.started]
     for first, second in combinations(started, 2):
