@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -65,8 +65,17 @@ def report_run(path: Path, *, as_json: bool) -> int:
         echo_json(report_document(Run(path), verdict))
     else:
         print_verdict(console(), verdict)
-        click.echo("\n" + "\n".join(f"  {file}" for file in written))
+        click.echo("\n" + "\n".join(_list_files(written)))
     return verdict.exit_code
+
+
+_SHOWN_FILES = 9
+
+
+def _list_files(written: list[Path]) -> Iterator[str]:
+    yield from (f"  {file}" for file in written[:_SHOWN_FILES])
+    if len(written) > _SHOWN_FILES:
+        yield f"  and {len(written) - _SHOWN_FILES} more pages of loads beside them"
 
 
 T = TypeVar("T")

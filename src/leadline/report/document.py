@@ -23,6 +23,7 @@ def report_document(run: Run, verdict: RunVerdict) -> dict[str, Any]:
         "simulated": False,
         "deployments": [item.model_dump(mode="json") for item in verdict.deployments],
         "cells": [_cell(cell) for cell in verdict.cells],
+        "searches": [item.model_dump(mode="json") for item in verdict.searches],
         "comparisons": [ratio.model_dump(mode="json") for ratio in verdict.comparisons],
         "target_costs": [cost.model_dump(mode="json") for cost in verdict.target_costs],
         "findings": [finding.model_dump(mode="json") for finding in verdict.findings],

@@ -176,7 +176,7 @@ def qualified_sentence(item: DeploymentVerdict) -> str:
     if not item.started:
         return "Not started: nothing was tested."
     if not item.lengths_tested:
-        return "Only loads were run: no length was proven."
+        return "Only loads were run: no length was proven by itself."
     if item.qualified_tokens is None:
         return "The engine is not qualified at any tested length."
     return (

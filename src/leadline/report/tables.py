@@ -27,6 +27,7 @@ from leadline.report.phrases import (
     word_status,
     word_tokens,
 )
+from leadline.report.search_table import print_searches
 from leadline.units import show_seconds
 from leadline.verdict import CellVerdict, DeploymentVerdict, RunVerdict
 
@@ -35,6 +36,10 @@ _MARKS = {"pass": ("✓", "green"), "fail": ("✗", "bold red"), "unknown": ("?"
 
 def print_verdict(console: Console, verdict: RunVerdict) -> None:
     console.print(Text(f"{verdict.campaign}  run {verdict.run_id}", style="bold"))
+    if verdict.searches:
+        print_searches(console, verdict)
+        _print_notes(console, verdict)
+        return
     for item in verdict.deployments:
         cells = [cell for cell in verdict.cells if cell.deployment == item.key]
         singles = [cell for cell in cells if not cell.is_load]
@@ -52,12 +57,12 @@ def print_verdict(console: Console, verdict: RunVerdict) -> None:
     for cost in verdict.target_costs:
         head, *lines = cost_sentences(cost)
         console.print(Text(f"\n{head}", style="bold"), *(f"  {line}" for line in lines), sep="\n")
-    console.print(
-        Group(
-            *_finding_blocks(verdict),
-            *(Text(f"! {text}", style="yellow") for text in verdict.warnings),
-        )
-    )
+    console.print(Group(*_finding_blocks(verdict)))
+    _print_notes(console, verdict)
+
+
+def _print_notes(console: Console, verdict: RunVerdict) -> None:
+    console.print(Group(*(Text(f"! {text}", style="yellow") for text in verdict.warnings)))
 
 
 def print_runs(console: Console, rows: list[dict[str, str]]) -> None:

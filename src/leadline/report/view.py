@@ -12,8 +12,18 @@ from leadline.report.comparison_table import CAPTION, COLUMNS, word_ratio
 from leadline.report.load_table import word_load, word_sweep
 from leadline.report.offline_table import COLUMNS as OFFLINE_COLUMNS
 from leadline.report.offline_table import word_rows
+from leadline.report.search_table import (
+    FRONTIER_CAPTION,
+    FRONTIER_COLUMNS,
+    STEP_COLUMNS,
+    word_answer,
+    word_doubts,
+    word_frontier,
+    word_start,
+    word_steps,
+)
 from leadline.units import show_bytes, show_seconds, show_tokens
-from leadline.verdict import CellVerdict, DeploymentVerdict, RunVerdict, Trial
+from leadline.verdict import CellVerdict, DeploymentVerdict, RunVerdict, SearchVerdict, Trial
 
 # Fewer repeats than these say little about spread, and about recall; the report says so itself.
 _ENOUGH_TRIALS = 3
@@ -31,6 +41,12 @@ def report_view(run: Run, verdict: RunVerdict) -> dict[str, Any]:
         "deployments": [_deployment(item) for item in verdict.deployments],
         "cells": [_cell(cell) for cell in verdict.cells],
         "trials": [_trial(cell, trial) for cell in verdict.cells for trial in cell.trials],
+        "searches": [_search(item) for item in verdict.searches],
+        "frontier": {
+            "columns": FRONTIER_COLUMNS,
+            "caption": FRONTIER_CAPTION,
+            "rows": word_frontier(verdict),
+        },
         "loads": [words for cell in verdict.cells for words in _loads(cell)],
         "offline": {"columns": OFFLINE_COLUMNS, "rows": list(word_rows(verdict))},
         "comparison": {
@@ -51,6 +67,24 @@ def report_view(run: Run, verdict: RunVerdict) -> dict[str, Any]:
 
 
 NOTHING = phrases.NOTHING
+
+
+def _search(item: SearchVerdict) -> dict[str, Any]:
+    return {
+        "key": item.key,
+        "answer": word_answer(item),
+        "start": word_start(item),
+        "doubts": list(word_doubts(item)),
+        "columns": STEP_COLUMNS,
+        "steps": list(word_steps(item)),
+        "statuses": _step_statuses(item),
+    }
+
+
+def _step_statuses(item: SearchVerdict) -> list[str]:
+    """Of each row of steps, for its colour; a remedy has none."""
+    numbers = (row[0] for row in word_steps(item))
+    return [item.steps[int(n) - 1].status if n.isdigit() else "" for n in numbers]
 
 
 def _outcome(verdict: RunVerdict) -> str:

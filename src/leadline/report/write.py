@@ -10,6 +10,7 @@ from leadline.journal import Run, write_whole
 from leadline.report.charts import draw_charts
 from leadline.report.document import report_document
 from leadline.report.load_page import load_pages
+from leadline.report.search_chart import draw_frontier
 from leadline.report.template import render_template
 from leadline.report.view import report_view
 from leadline.verdict import RunVerdict
@@ -21,9 +22,10 @@ def write_report(run: Run, verdict: RunVerdict) -> list[Path]:
     Returns their paths.
     """
     view = report_view(run, verdict)
+    pictures = {"charts": draw_charts(verdict), "frontier_charts": draw_frontier(verdict)}
     document = orjson.dumps(report_document(run, verdict), option=orjson.OPT_INDENT_2).decode()
     forms = {
-        "report.html": render_template("report.html.j2", {**view, "charts": draw_charts(verdict)}),
+        "report.html": render_template("report.html.j2", {**view, **pictures}),
         "report.md": render_template("report.md.j2", view),
         "report.json": document,
         **load_pages(run, verdict),
