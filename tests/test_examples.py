@@ -18,6 +18,7 @@ EXAMPLES = [
     "scout-50-concurrent.yaml",
     "scout-variable-context.yaml",
     "small-concurrent.yaml",
+    "small-search.yaml",
     "small-sweep.yaml",
     "small-variable-context.yaml",
 ]

@@ -317,7 +317,7 @@ def test_a_value_inside_the_matrix_is_checked_like_any_other() -> None:
             (
                 "c.yaml:5: zzz: unknown key; known: name, model, hardware, seed, deployments, "
                 "matrix, order, "
-                "workload, timeouts, gates, budget"
+                "workload, search, timeouts, gates, budget"
             ),
         ),
     ],

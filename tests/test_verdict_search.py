@@ -68,7 +68,7 @@ def test_what_fails_above_a_limit_is_part_of_the_answer(tmp_path: Path) -> None:
         run.ask(level, answer)
     verdict, search = judged(run.close())
     assert (search.ending, verdict.exit_code) == ("found", 0)
-    assert word_answer(search) == "100 prompt tokens pass, 150 does not."
+    assert word_answer(search) == "100 prompt tokens pass, 150 do not."
     assert "holds to that very level" in word_start(search)
     assert [(p.input_tokens, p.state) for p in search.points] == [
         (100, "proven"), (150, "failed"), (50, "proven"), (300, "failed"), (100, "predicted"),

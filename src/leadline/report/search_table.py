@@ -61,7 +61,7 @@ def _word_limit(limit: Limit, item: SearchVerdict) -> str:
             f"seen again; without a gap it holds to {holds}."
         )
     if limit.fails_above is not None:
-        return f"{passes}, {show_tokens(limit.fails_above)} does not."
+        return f"{passes}, {show_tokens(limit.fails_above)} do not."
     return f"{passes}, {'the most that was allowed' if best == item.highest else 'so far'}."
 
 
@@ -71,7 +71,7 @@ def word_start(item: SearchVerdict) -> str:
     held = item.limit.highest_pass if item.limit else None
     against = f"; {_word_distance(item.start, held)}" if held else ""
     healed = f", after {len(item.heals)} remedies" if item.heals else ""
-    return f"started at {show_tokens(item.start)}: {item.source}{against}{healed}"
+    return f"started at {show_tokens(item.start)} ({item.source}){against}{healed}"
 
 
 def _word_distance(start: int, held: int) -> str:
