@@ -16,7 +16,7 @@ from leadline.campaign.failures import explain_start
 from leadline.campaign.platforms import name_platform, open_services
 from leadline.campaign.serving import plan_launch
 from leadline.deploy.log import Redact
-from leadline.deploy.process import ProcessTarget
+from leadline.deploy.process import ProcessTarget, free_port
 from leadline.deploy.target import OnPhase, StartError, deployed
 from leadline.errors import EngineError, PlanError, SpecError
 from leadline.journal import Redactor
@@ -27,6 +27,8 @@ from leadline.render.service import Service
 from leadline.spec import Campaign, Cell, ContainerTarget, KubernetesTarget
 
 PORT = 8000
+_ANYWHERE = ("image", "pull", "executable", "devices", "shm_size", "memory", "env_file")
+"""What of a target is true on every platform; folders and ports are of one machine."""
 _TOKEN_S = 300
 _OK = 200
 
@@ -45,11 +47,18 @@ class Wanted:
 
     service: Service
     target: ContainerTarget
-    port: int
+    asked_port: int | None = None
 
     @property
     def name(self) -> str:
         return self.service.name
+
+    @property
+    def port(self) -> int:
+        """Of 127.0.0.1. A cluster's server is asked through it only until it is ready."""
+        if self.asked_port is None and isinstance(self.target, KubernetesTarget):
+            return free_port()
+        return self.asked_port or PORT
 
 
 def choose_deployment(campaign: Campaign, name: str | None) -> tuple[str, list[Cell]]:
@@ -73,7 +82,7 @@ def want(
     target = _choose_target(cells[0], place)
     contained = contain(campaign, key, [_on(cell, target) for cell in cells])
     _require_feasible(contained, force=force)
-    return Wanted(contained.service, target, port or target.port or PORT)
+    return Wanted(contained.service, target, port or target.port)
 
 
 async def raise_service(wanted: Wanted, redact: Redact, on_phase: OnPhase) -> Endpoint:
@@ -148,7 +157,9 @@ def next_steps(wanted: Wanted) -> Iterator[str]:
     place = {"--context": target.context, "--namespace": target.namespace}
     given = " ".join(f"{option} {value}" for option, value in place.items() if value)
     yield f"leadline status | logs | down {name} --target kubernetes {given}".rstrip()
-    yield f"kubectl {given} port-forward service/{name} {wanted.port}:80".replace("  ", " ")
+    yield f"kubectl {given} port-forward service/{name} {wanted.asked_port or PORT}:80".replace(
+        "  ", " "
+    )
 
 
 def explain_failure(error: StartError) -> Finding:
@@ -156,11 +167,16 @@ def explain_failure(error: StartError) -> Finding:
 
 
 def _choose_target(cell: Cell, place: Place) -> ContainerTarget:
-    """The deployment's own where it is of that kind; what the command says takes precedence."""
+    """The deployment's own where it is of that kind; what the command says takes precedence.
+
+    Of another kind it keeps what any platform of containers is told.
+    """
     own = cell.settings.target
     named = name_platform(place.kind or own.kind, place.context, place.namespace)
-    if not isinstance(own, ContainerTarget) or own.kind != named.kind:
+    if not isinstance(own, ContainerTarget):
         return named
+    if own.kind != named.kind:
+        return named.model_copy(update={field: getattr(own, field) for field in _ANYWHERE})
     return own.model_copy(
         update=named.model_dump(include={"context", "namespace"}, exclude_none=True)
     )

@@ -38,7 +38,11 @@ def _place_options(command: Any) -> Any:
 @click.option("--target", "kind", help="docker, kubernetes or process. Default: the deployment's.")
 @_context_option
 @_namespace_option
-@click.option("--port", type=click.IntRange(1, 65535), help="On 127.0.0.1. Default: 8000.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    help="On 127.0.0.1. Default: 8000; of a cluster a free one.",
+)
 @click.option("--try-infeasible", is_flag=True, help="Also what the plan says cannot work.")
 @json_option
 def up(
