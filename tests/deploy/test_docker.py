@@ -162,6 +162,7 @@ def test_a_server_that_never_stays_up_is_not_waited_for(
     place: DockerPlace, client: docker.DockerClient, tmp_path: Path
 ) -> None:
     what = place.launch("print('no weights', flush=True); sys.exit(3)")
+    assert what.container
     options = container_options(what) | {"restart_policy": {"Name": "always"}}
     client.containers.create(**options).start()
     target = place.target()
@@ -174,6 +175,9 @@ def test_a_server_that_never_stays_up_is_not_waited_for(
 
     with pytest.raises(StartError, match="ends and is started again") as caught:
         asyncio.run(run())
+    (shown,) = [found for found in DockerServices().services() if found.name == what.container.name]
+    assert shown.state == "running" or "ends with exit code 3 and is" in shown.waits
+    assert shown.restarts >= 3
     assert "no weights" in caught.value.log_tail
     assert explain(Evidence(start_cause="exited", log=caught.value.log_tail)).code == "DOCKER008"
 

@@ -99,11 +99,12 @@ def finish(tmp_path: Path) -> Finish:
 
 
 def our_servers() -> list[int]:
-    """Servers started by test campaigns (not the session's own one)."""
+    """Servers of this Python: not those of another checkout, which may be tested just now."""
     return [
         process.pid
         for process in psutil.process_iter(["cmdline"])
-        if SERVER_MODULE in (process.info["cmdline"] or [])
+        if SERVER_MODULE in (cmdline := process.info["cmdline"] or [])
+        and cmdline[0] == sys.executable
     ]
 
 

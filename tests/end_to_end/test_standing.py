@@ -144,14 +144,24 @@ def test_an_occupied_port_is_said(
 
 
 def test_a_process_serves_until_it_is_interrupted(
-    spawn: Callable[..., subprocess.Popen[str]], campaign_file: Callable[..., Path]
+    leadline: Leadline,
+    spawn: Callable[..., subprocess.Popen[str]],
+    campaign_file: Callable[..., Path],
 ) -> None:
+    """A deployment for containers too; who runs it is nothing to ``status --url``."""
     port = free_port()
-    process = spawn("up", campaign_file(deployments={"here": ENGINE}), "--port", str(port))
+    file = campaign_file(deployments={"here": {**ENGINE, "target": "docker"}})
+    process = spawn("up", file, "--target", "process", "--port", str(port))
     assert process.stdout
     assert process.stdout.readline() == f"http://127.0.0.1:{port}\n"
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as answer:
         assert answer.status == 200
+    shown = leadline("status", "--url", f"http://127.0.0.1:{port}", "--json")
+    (server,) = json.loads(shown.stdout)["services"]
+    assert (server["phase"], server["engine"]) == ("ready", "llamacpp")
+    assert server["counters"]["prompt_tokens"] > 0
+    nobody = leadline("status", "--url", f"http://127.0.0.1:{free_port()}")
+    assert (nobody.returncode, "does not answer" in nobody.stdout) == (1, True)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) == 130
     assert wait_for_no_servers() == []

@@ -20,6 +20,7 @@ def page(devices: list[dict[str, Any]], **changes: Any) -> str:
         restarts=0,
         gauges={"running": 2.0, "waiting": 1.0, "kv_usage": 0.314},
         rates={"prompt_tokens": 45210.0},
+        rates_over_s=14.2,
         cached_share=0.25,
         warnings=(),
     )
@@ -33,7 +34,7 @@ def test_a_ready_service_shows_its_load() -> None:
     shown = page([])
     assert "scout-vllm  running  ready  http://127.0.0.1:8000  vllm" in shown
     assert "running 2, waiting 1, KV cache used 31%, prompt tokens from cache 25%" in shown
-    assert "prompt tok/s 45,200, output tok/s –" in shown
+    assert "prompt tok/s 45,200, output tok/s – over 14 s" in shown
 
 
 def test_a_starting_service_shows_its_phase_alone() -> None:

@@ -24,7 +24,8 @@ from leadline.launch import Endpoint
 from leadline.load.server import Server, open_session
 from leadline.records import Finding
 from leadline.render.service import Service
-from leadline.spec import Campaign, Cell, ContainerTarget, KubernetesTarget
+from leadline.spec import Campaign, Cell, ContainerTarget, Deployment, KubernetesTarget
+from leadline.spec import ProcessTarget as OnThisMachine
 
 PORT = 8000
 _ANYWHERE = ("image", "pull", "executable", "devices", "shm_size", "memory", "env_file")
@@ -132,7 +133,7 @@ async def serve_here(
 ) -> int:
     """A server of this terminal, until it is interrupted or ends by itself."""
     _, cells = choose_deployment(campaign, name)
-    deployment = cells[0].settings
+    deployment = _here(cells[0].settings)
     launch = plan_launch(deployment, port or getattr(deployment.target, "port", None) or PORT)
     target = ProcessTarget(redact)
     start_s = campaign.timeouts.limit_start()
@@ -180,6 +181,13 @@ def _choose_target(cell: Cell, place: Place) -> ContainerTarget:
     return own.model_copy(
         update=named.model_dump(include={"context", "namespace"}, exclude_none=True)
     )
+
+
+def _here(deployment: Deployment) -> Deployment:
+    """As a process, where its own target is another."""
+    if deployment.target.kind == "process":
+        return deployment
+    return deployment.model_copy(update={"target": OnThisMachine()})
 
 
 def _on(cell: Cell, target: ContainerTarget) -> Cell:

@@ -12,14 +12,17 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from leadline.deploy.endpoint import reach
 from leadline.deploy.health import is_healthy
-from leadline.deploy.standing import Services, Standing
+from leadline.deploy.log import Redact, read_phase
+from leadline.deploy.standing import Shown, Standing
 from leadline.engines.engine import Engine, LaunchRequest, load_engine
 from leadline.errors import LeadlineError
 from leadline.launch import Endpoint, Launch
 from leadline.load.server import Server
 from leadline.metrics.devices import open_devices
 from leadline.metrics.scrape import growth
+from leadline.spec import EndpointTarget
 
 _TAIL = 400
 _WARNING = re.compile(r"\b(WARN|WARNING|ERROR|CRITICAL|FATAL)\b|Traceback", re.IGNORECASE)
@@ -37,15 +40,21 @@ class Look:
     gauges: Mapping[str, float] = field(default_factory=dict)
     counters: Mapping[str, float] = field(default_factory=dict)
     rates: Mapping[str, float] = field(default_factory=dict)
-    """Growth of the counters per second since the look before."""
+    """Growth of the counters per second since an earlier look."""
+    rates_over_s: float = 0.0
+    """How long before: an engine may count a request only at its end."""
     warnings: tuple[str, ...] = ()
 
 
 async def look_at(
-    session: aiohttp.ClientSession, services: Services, standing: Standing, before: Look | None
+    session: aiohttp.ClientSession,
+    services: Shown,
+    standing: Standing,
+    before: Look | None,
+    redact: Redact = str,
 ) -> Look:
     """What cannot be asked is left out; nothing is raised."""
-    log = await asyncio.to_thread(_read_tail, services, standing.name)
+    log = [redact(line) for line in await asyncio.to_thread(_read_tail, services, standing.name)]
     warnings = tuple(line for line in log if _WARNING.search(line))[-_SHOWN:]
     if not standing.is_alive:
         phase = standing.exit_status or standing.waits or standing.state
@@ -53,7 +62,8 @@ async def look_at(
     async with services.reach(standing) as url:
         if url is None or not await is_healthy(session, _launch(url, standing)):
             return Look(monotonic(), standing, _phase(standing, log), warnings=warnings)
-        found = await _ask(session, Endpoint(url, standing.model), standing, before)
+        endpoint = reach(EndpointTarget(url=url), standing.model)
+        found = await _ask(session, endpoint, standing, before)
         return replace(found, warnings=warnings)
 
 
@@ -72,6 +82,7 @@ async def _ask(
         gauges=gauges,
         counters=counters,
         rates=_rates(before, counters, now),
+        rates_over_s=now - before.at_s if before else 0.0,
     )
 
 
@@ -82,12 +93,16 @@ def measure_devices() -> list[dict[str, Any]]:
 
 def share_cached(look: Look) -> float | None:
     """Of all prompt tokens since the service started."""
-    asked = look.counters.get("queried_tokens") or look.counters.get("prompt_tokens")
     cached = look.counters.get("cached_tokens")
-    return cached / asked if asked and cached is not None else None
+    asked = look.counters.get("queried_tokens") or look.counters.get("prompt_tokens")
+    if cached is None or asked is None:
+        return None
+    if not load_engine(look.engine).counts_cached:
+        asked += cached
+    return cached / asked if asked else None
 
 
-def _read_tail(services: Services, name: str) -> list[str]:
+def _read_tail(services: Shown, name: str) -> list[str]:
     try:
         lines = services.log(name, follow=False, lines=_TAIL)
         return [line.decode(errors="replace").rstrip() for line in lines]
@@ -106,9 +121,11 @@ def _launch(url: str, standing: Standing) -> Launch:
 
 
 def _phase(standing: Standing, log: list[str]) -> str:
+    if standing.waits or not standing.state:
+        return standing.waits or "does not answer"
     phases = _phases(standing.engine)
-    found = [doing for line in log for text, doing in phases if text in line]
-    return found[-1] if found else "starting"
+    last = next((found for line in reversed(log) if (found := read_phase(line, phases))), None)
+    return last or "starting"
 
 
 def _phases(name: str) -> tuple[tuple[str, str], ...]:

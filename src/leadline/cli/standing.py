@@ -15,12 +15,14 @@ from leadline.errors import SpecError
 if TYPE_CHECKING:
     from leadline.campaign.standing import Wanted
     from leadline.campaign.status import Look
-    from leadline.deploy.standing import Services, Standing
+    from leadline.deploy.standing import Shown, Standing
     from leadline.report.status_page import ServiceRow
     from leadline.spec import Campaign
 
 _SCHEMA = "leadline.status/1"
 _INTERVAL_S = 2.0
+_LOOKS = 8
+"""Rates go back so far."""
 _context_option = click.option("--context", help="Of the kubeconfig. Default: the current one.")
 _namespace_option = click.option("--namespace", "-N", help="Default: the context's.")
 _KIND_HELP = "docker or kubernetes."
@@ -77,10 +79,12 @@ def up(
 @click.command()
 @click.argument("name", required=False)
 @_place_options
+@click.option("--url", help="Of any server instead, whoever runs it: http://HOST:PORT.")
 @click.option("--watch", is_flag=True, help="Look again every two seconds, until Ctrl-C.")
 @json_option
 def status(
     name: str | None,
+    url: str | None,
     kind: str,
     context: str | None,
     namespace: str | None,
@@ -93,8 +97,11 @@ def status(
     """
     from leadline.campaign.platforms import name_platform, open_services
     from leadline.cli.running import await_work
+    from leadline.deploy.endpoint import Foreign
 
-    services = open_services(name_platform(kind, context, namespace))
+    services: Shown = (
+        Foreign(url) if url else open_services(name_platform(kind, context, namespace))
+    )
     try:
         return await_work(_show_status(services, name, watch=watch, as_json=as_json))
     except KeyboardInterrupt:
@@ -186,10 +193,13 @@ def _raise(campaign: Campaign, wanted: Wanted, *, as_json: bool) -> int:
         endpoint = await_work(work)
     except StartError as error:
         finding = explain_failure(error)
-        click.echo(f"leadline: {error}\n  {finding.code} {finding.title}", err=True)
+        click.echo(f"leadline: {error.where}: {error.what}", err=True)
+        click.echo(f"  {finding.code} {finding.title}", err=True)
         for line in finding.evidence:
             click.echo(f"  | {line}", err=True)
-        click.echo(f"  cure: {finding.remedy}\n  what was started is gone again", err=True)
+        click.echo(
+            f"  cure: {error.cure or finding.remedy}\n  what was started is gone again", err=True
+        )
         return error.exit_code
     except KeyboardInterrupt:
         click.echo(f"\n{name}: interrupted; what this command started is gone again", err=True)
@@ -217,24 +227,30 @@ def _serve_here(campaign: Campaign, key: str, port: int | None) -> int:
     return await_work(serve_here(campaign, key, port, redact, show, click.echo))
 
 
-async def _show_status(services: Services, name: str | None, *, watch: bool, as_json: bool) -> int:
+async def _show_status(services: Shown, name: str | None, *, watch: bool, as_json: bool) -> int:
     import asyncio
+    from collections import defaultdict, deque
 
     from rich.live import Live
 
     from leadline.campaign.status import look_at, measure_devices
+    from leadline.cli.running import known_secrets
+    from leadline.journal import Redactor
     from leadline.load.server import open_session
     from leadline.report.status_page import status_page
 
-    looks: dict[str, Look] = {}
+    looks: dict[str, deque[Look]] = defaultdict(lambda: deque(maxlen=_LOOKS))
+    redact = Redactor(known_secrets(()))
 
     async def look() -> list[Look]:
         standing = await asyncio.to_thread(services.services)
         chosen = [each for each in standing if name in (None, each.name)]
         async with open_session() as session:
             for each in chosen:
-                looks[each.name] = await look_at(session, services, each, looks.get(each.name))
-        return [looks[each.name] for each in chosen]
+                past = looks[each.name]
+                before = next((earlier for earlier in past if earlier.counters), None)
+                past.append(await look_at(session, services, each, before, redact))
+        return [looks[each.name][-1] for each in chosen]
 
     found = await look()
     if name and not found:
@@ -266,8 +282,9 @@ def _row(look: Look) -> ServiceRow:
     return ServiceRow(
         name=standing.name,
         state=standing.state,
+        rates_over_s=look.rates_over_s,
         phase="killed: over its memory limit" if standing.out_of_memory else look.phase,
-        url=standing.url or "",
+        url=standing.url if standing.url and standing.url != standing.name else "",
         engine=look.engine or standing.engine,
         restarts=standing.restarts,
         gauges=look.gauges,

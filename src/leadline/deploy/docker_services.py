@@ -163,6 +163,9 @@ def _describe(container: Container) -> Standing:
         out_of_memory=bool(state.get("OOMKilled")),
         started=state.get("StartedAt", ""),
         pid=state.get("Pid") or None,
+        waits=f"it ends with exit code {state['ExitCode']} and is started again"
+        if state["Status"] == "restarting"
+        else "",
     )
 
 

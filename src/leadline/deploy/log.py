@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 from leadline.deploy.target import OnPhase
@@ -45,11 +45,16 @@ class ServerLog:
         return tuple(self._tail)[-lines:]
 
     def _note_phase(self, line: str) -> None:
-        doing = next((phase for text, phase in self._phases if text in line), None)
-        shown = doing and doing + _word_bar(line)
+        shown = read_phase(line, self._phases)
         if shown and shown != self._phase:
             self._phase = shown
             self._on_phase(shown)
+
+
+def read_phase(line: str, phases: Sequence[tuple[str, str]]) -> str | None:
+    """What the engine does by this line of its log, with how far it is where it says so."""
+    doing = next((phase for text, phase in phases if text in line), None)
+    return doing and doing + _word_bar(line)
 
 
 async def split_lines(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:

@@ -19,6 +19,7 @@ import psutil
 
 from leadline.deploy.health import is_healthy
 from leadline.deploy.log import LINE_BYTES, TAIL_LINES, Redact, ServerLog
+from leadline.deploy.ports import word_holder
 from leadline.deploy.shared_memory import mapped_segments, unlink_unused
 from leadline.deploy.target import OnPhase, StartError
 from leadline.deploy.workers import Workers, is_alive, word_exit
@@ -181,19 +182,11 @@ def _refuse_occupied(launch: Launch) -> None:
             raise StartError(
                 f"port {launch.port} of {launch.host} cannot be used: {error.strerror}",
                 cause="port_in_use",
-                log_tail=(f"bind {launch.host}:{launch.port}: {error.strerror}", *_holder(launch)),
+                log_tail=(
+                    f"bind {launch.host}:{launch.port}: {error.strerror}",
+                    *word_holder(launch.port),
+                ),
             ) from None
-
-
-def _holder(launch: Launch) -> tuple[str, ...]:
-    """Which process listens on the port, where we may know."""
-    with suppress(psutil.Error):
-        for connection in psutil.net_connections("tcp"):
-            port = getattr(connection.laddr, "port", None)
-            listens = connection.status == psutil.CONN_LISTEN and port == launch.port
-            if listens and connection.pid:
-                return (f"held by pid {connection.pid} ({psutil.Process(connection.pid).name()})",)
-    return ()
 
 
 async def _spawn(launch: Launch) -> asyncio.subprocess.Process:

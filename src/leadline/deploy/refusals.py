@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from leadline.deploy.ports import word_holder
 from leadline.deploy.target import StartError
 from leadline.launch import Launch
 from leadline.render.docker import require_container
@@ -33,7 +34,7 @@ def explain_refusal(error: Any, launch: Launch) -> StartError:
         return StartError(
             f"port {launch.port} of 127.0.0.1 cannot be used",
             cause="port_in_use",
-            log_tail=(f"{SIGN}{text}",),
+            log_tail=(f"{SIGN}{text}", *word_holder(launch.port)),
         )
     for sign, what, cure in _REFUSALS:
         if sign in text:

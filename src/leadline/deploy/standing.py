@@ -42,17 +42,12 @@ class Standing:
 
     @property
     def is_alive(self) -> bool:
-        return self.state in ("running", "restarting", "paused")
+        """As far as its platform tells; one without a platform is asked."""
+        return self.state in ("running", "restarting", "paused", "")
 
 
-class Services(Protocol):
-    """What campaigns, ``leadline up``, ``status``, ``logs`` and ``down`` ask of a platform."""
-
-    def target(self, service: Service, owner: str) -> Target:
-        """What runs this service for one run."""
-
-    async def remove_owned(self, owner: str) -> list[str]:
-        """What a killed Leadline left of this run is taken away; the names of what was there."""
+class Shown(Protocol):
+    """What ``leadline status`` asks of a platform."""
 
     def services(self) -> list[Standing]:
         """All that Leadline started, whether it runs or not."""
@@ -60,18 +55,28 @@ class Services(Protocol):
     def reach(self, standing: Standing) -> AbstractAsyncContextManager[str | None]:
         """Its address as this machine may ask it for the length of the block."""
 
-    async def up(self, service: Service, port: int, on_phase: OnPhase, check: Check) -> Endpoint:
-        """A service that is ready, started now or found as it should be.
-
-        Whatever goes wrong, a cancellation included: what this call started is gone after it.
-        """
-
     def log(
         self, name: str, *, follow: bool = False, lines: int = 0, previous: bool = False
     ) -> Iterator[bytes]:
         """The last lines of a service's log (0 for all), and with ``follow`` those that come.
 
         With ``previous`` of the container before, where the platform starts a new one for it.
+        """
+
+
+class Services(Shown, Protocol):
+    """What campaigns, ``leadline up``, ``logs`` and ``down`` ask of it besides."""
+
+    def target(self, service: Service, owner: str) -> Target:
+        """What runs this service for one run."""
+
+    async def remove_owned(self, owner: str) -> list[str]:
+        """What a killed Leadline left of this run is taken away; the names of what was there."""
+
+    async def up(self, service: Service, port: int, on_phase: OnPhase, check: Check) -> Endpoint:
+        """A service that is ready, started now or found as it should be.
+
+        Whatever goes wrong, a cancellation included: what this call started is gone after it.
         """
 
     def down(self, name: str, *, volumes: bool) -> list[str]:

@@ -137,6 +137,8 @@ class Engine:
     metrics_path: str | None = "/metrics"
     counters: Mapping[str, str] = field(default_factory=dict)
     """Canonical name to Prometheus sample name; ``prefill_s`` and ``queue_s`` count seconds."""
+    counts_cached: bool = True
+    """Whether the counter of prompt tokens takes in those that came from the cache."""
     unborn_counters: frozenset[str] = frozenset()
     """Canonical names that the engine shows only once they are above zero."""
     gauges: Mapping[str, str] = field(default_factory=dict)

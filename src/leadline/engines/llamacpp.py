@@ -170,6 +170,7 @@ LLAMACPP = Engine(
         "output_tokens": "llamacpp:tokens_predicted_total",
         "prefill_s": "llamacpp:prompt_seconds_total",
     },
+    counts_cached=False,
     # It does not tell how full its KV cache is.
     gauges={
         "running": "llamacpp:requests_processing",

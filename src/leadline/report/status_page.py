@@ -23,6 +23,7 @@ class ServiceRow(NamedTuple):
     restarts: int
     gauges: Mapping[str, float]
     rates: Mapping[str, float]
+    rates_over_s: float
     cached_share: float | None
     warnings: Sequence[str]
 
@@ -68,7 +69,8 @@ def _service_lines(row: ServiceRow) -> Iterator[Text]:
             "prompt tok/s": _rate(row.rates.get("prompt_tokens")),
             "output tok/s": _rate(row.rates.get("output_tokens")),
         }
-        yield Text("  " + ", ".join(f"{name} {figure}" for name, figure in figures.items()))
+        over = f" over {row.rates_over_s:.0f} s" if row.rates else ""
+        yield Text("  " + ", ".join(f"{name} {figure}" for name, figure in figures.items()) + over)
     yield from (Text(f"  ! {line}", style="yellow") for line in row.warnings)
     yield Text()
 
