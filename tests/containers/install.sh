@@ -2,22 +2,24 @@
 # Docker and Compose 2 for the tests marked `docker`, from Debian's own packages.
 set -euo pipefail
 
-has_docker() { [[ -x /usr/sbin/dockerd ]] && command -v docker iptables ip setsid >/dev/null; }
+has_docker() {
+  [[ -x /usr/sbin/dockerd ]] && command -v docker docker-registry iptables ip setsid >/dev/null
+}
 has_compose() { docker compose version >/dev/null 2>&1; }
 
 if has_docker && has_compose; then
   exit 0
 fi
 if [[ $EUID -ne 0 ]] || ! command -v apt-get >/dev/null; then
-  echo "docker.io, iptables and Compose 2 are needed: install them, or run this as root on Debian" >&2
+  echo "docker.io, docker-registry, iptables and Compose 2 are needed: install them, or be root on Debian" >&2
   exit 2
 fi
 
 if ! has_docker; then
-  echo "installing docker.io and iptables" >&2
+  echo "installing docker.io, docker-registry and iptables" >&2
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-    docker.io iptables iproute2 >/dev/null
+    docker.io docker-registry iptables iproute2 >/dev/null
 fi
 if has_compose; then
   exit 0

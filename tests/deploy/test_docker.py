@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
+import re
 import socket
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +20,8 @@ from uuid import uuid4
 import docker
 import pytest
 from tests.absent import leave_out
-from tests.containers.daemon import SOCKET
+from tests.containers.daemon import IMAGE, SOCKET
+from tests.containers.registry import open_registry
 from tests.deploy.places import DockerPlace, open_place
 
 from leadline.deploy import containers
@@ -25,6 +29,8 @@ from leadline.deploy.containers import connect, container_options, find_ours, re
 from leadline.deploy.docker import DockerTarget
 from leadline.deploy.docker_services import DockerServices
 from leadline.deploy.env_file import read_env_file
+from leadline.deploy.images import require_image
+from leadline.deploy.process import free_port
 from leadline.deploy.target import StartError, deployed
 from leadline.diagnose.explain import explain
 from leadline.diagnose.rule import Evidence
@@ -235,6 +241,48 @@ def test_an_image_that_may_not_be_pulled(place: DockerPlace, tmp_path: Path) -> 
     changed = {"image": "leadline/no-such-image:1", "pull": "never"}
     error = refused(place, tmp_path / "log", container=changed)
     assert "the image is not there, and pull is never" in error.what
+
+
+def test_an_image_is_pulled_with_progress_and_its_digest_known(
+    place: DockerPlace, client: docker.DockerClient, tmp_path: Path
+) -> None:
+    phases: list[str] = []
+    with open_registry(tmp_path, free_port()) as registry:
+        name = push_image(client, f"{registry}/leadline/test")
+        what = place.launch("serve()", container={"image": f"{name}:1"})
+        target = place.target()
+
+        async def run() -> None:
+            await target.start(what, tmp_path / "log", 60, phases.append)
+            await target.stop()
+
+        asyncio.run(run())
+        pinned = str(target.image)
+        assert pinned.startswith(f"{name}@sha256:")
+        client.images.remove(f"{name}:1", force=True)
+        # What was pinned can be had again by its digest alone.
+        assert require_image(client, pinned, phases.append) == pinned
+        client.images.remove(pinned, force=True)
+        with pytest.raises(StartError, match=r"manifest unknown|not found"):
+            require_image(client, f"{name}:2", phases.append)
+    assert phases[0] == "pulling the image"
+    assert any(re.fullmatch(r"pulling the image: \d+% of [\d.]+ MiB", text) for text in phases)
+
+
+def push_image(client: docker.DockerClient, name: str) -> str:
+    """The tests' image and 32 MiB on top, in a registry and no longer here."""
+    made = client.containers.create(IMAGE, ["/bin/true"])
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        entry = tarfile.TarInfo("weight")
+        entry.size = 32 * 2**20
+        tar.addfile(entry, io.BytesIO(os.urandom(entry.size)))
+    made.put_archive("/tmp", out.getvalue())
+    made.commit(name, "1")
+    made.remove()
+    assert "errorDetail" not in str(client.images.push(name, "1"))
+    client.images.remove(f"{name}:1", force=True)
+    return name
 
 
 def test_secrets_of_a_file_reach_the_server_and_no_argument(

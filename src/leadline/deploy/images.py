@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from leadline.deploy.refusals import refuse
 from leadline.deploy.target import OnPhase
 from leadline.launch import Pull
+from leadline.units import show_bytes
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -65,7 +66,7 @@ def _pull(client: DockerClient, name: str) -> Iterator[str]:
         if "total" in detail and event.get("status") == "Downloading":
             layers[event["id"]] = (detail.get("current", 0), detail["total"])
             done, total = (sum(column) for column in zip(*layers.values(), strict=True))
-            yield f"pulling the image: {done / total:.0%} of {total / 1e9:.1f} GB"
+            yield f"pulling the image: {done / total:.0%} of {show_bytes(total)}"
 
 
 def _split(name: str) -> tuple[str, str | None]:
