@@ -96,6 +96,7 @@ def test_its_start_up_log_tells_phases_pool_and_settings() -> None:
         ("beyond-training", "START020"),
         ("pool-too-small", "START021"),
         ("port-in-use", "START001"),
+        ("not-enough-memory", "START021"),
     ],
 )
 def test_each_recorded_failure_of_a_start_is_explained(log: str, code: str) -> None:

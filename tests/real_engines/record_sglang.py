@@ -1,7 +1,9 @@
 """Record what the real SGLang says: ``python -m tests.real_engines.record_sglang``.
 
-Writes ``tests/data/recorded/sglang-0.5.6.post2``: the log of a start and of failing starts, server
-info, metrics, and streams byte for byte. Paths of the machine are replaced.
+Writes ``tests/data/recorded/sglang-0.5.6.post2``: the log of a start, of failing starts and of
+killed processes, server info, metrics, and streams of both its routes byte for byte. Paths of the
+machine are replaced. A window larger than the KV pool is no failure of its start: ``start.log`` and
+the streams beyond the pool are of such a server.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 from tests.real_engines.sglang_environment import CPU_ENV, CPU_SETTINGS, VERSION, sglang_python
 from tests.real_engines.tiny_llama import write_tiny_llama
 
@@ -41,7 +44,11 @@ _FAILURES: Mapping[str, Mapping[str, Any]] = {
     "bad-flag": {"max_totl_tokens": 5},
     "beyond-training": {"context_length": 262144},
     "pool-too-small": {"max_total_tokens": 5},
+    "not-enough-memory": {"mem_fraction_static": 0.0001},
 }
+# Name to the title of the process that is killed; empty: the server itself.
+_KILLED: Mapping[str, str] = {"killed": "", "scheduler-killed": "sglang::scheduler"}
+_LAST_WORDS_S = 10
 
 
 def main() -> None:
@@ -56,6 +63,8 @@ def main() -> None:
         absent = _launch(python, Path(folder) / "absent")
         asyncio.run(_record_failure("missing-model", absent, folder, scrub))
         asyncio.run(_record_port_in_use(_launch(python, model), folder, scrub))
+        for name, title in _KILLED.items():
+            asyncio.run(_record_killed(name, title, _launch(python, model), folder, scrub))
 
 
 class _Scrubber:
@@ -113,6 +122,18 @@ def _ask_everything(endpoint: Endpoint, scrub: _Scrubber) -> None:
     _save("stream-over-sum.sse", _stream(endpoint, (prompt * 14)[: WINDOW - 4], 8))
     _save("stream-over-pool.sse", _stream(endpoint, prompt * 10, 8))
     _save("stream-cut-short.sse", _stream(endpoint, (prompt * 7)[: POOL - 10], 16))
+    _save("generate.sse", _generate(endpoint, [90, 91, 92, 93], 8))
+    _save("generate-cold.sse", _generate(endpoint, prompt[4:], 8))
+    _save("generate-over-window.sse", _generate(endpoint, prompt * 14, 8))
+    _save("generate-over-pool.sse", _generate(endpoint, prompt * 10, 8))
+    _save("generate-cut-short.sse", _generate(endpoint, (prompt * 7)[: POOL - 10], 16))
+
+
+def _generate(endpoint: Endpoint, prompt: list[int], output_tokens: int) -> bytes:
+    """Its own route, as Leadline itself asks there."""
+    sampling = {"max_new_tokens": output_tokens, "temperature": 0, "ignore_eos": True}
+    body = {"input_ids": prompt, "sampling_params": sampling, "stream": True}
+    return _post(f"{endpoint.url}/generate", body)
 
 
 def _stream(endpoint: Endpoint, prompt: list[int], output_tokens: int, **more: Any) -> bytes:
@@ -126,10 +147,13 @@ def _stream(endpoint: Endpoint, prompt: list[int], output_tokens: int, **more: A
         "stream_options": {"include_usage": True, "continuous_usage_stats": True},
         **more,
     }
+    kept = {name: value for name, value in body.items() if value is not None}
+    return _post(f"{endpoint.url}/v1/completions", kept)
+
+
+def _post(url: str, body: Mapping[str, Any]) -> bytes:
     request = urllib.request.Request(
-        f"{endpoint.url}/v1/completions",
-        json.dumps({name: value for name, value in body.items() if value is not None}).encode(),
-        {"Content-Type": "application/json"},
+        url, json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
     with urllib.request.urlopen(request, timeout=300) as answer:
         return bytes(answer.read())
@@ -177,6 +201,23 @@ async def _record_port_in_use(launch: Launch, folder: str, scrub: _Scrubber) -> 
         await target.stop()
     text = "".join(scrub.log(log).splitlines(keepends=True)[-25:])
     (DATA / "port-in-use.log").write_text(f"timeout: None\n{text}", encoding="utf-8")
+
+
+async def _record_killed(
+    name: str, title: str, launch: Launch, folder: str, scrub: _Scrubber
+) -> None:
+    log = Path(folder) / f"{name}.log"
+    target = ProcessTarget()
+    async with deployed(target, launch, log, START_S, _say):
+        server = psutil.Process(target.pid)
+        family = [server, *server.children(recursive=True)]
+        victim = next(p for p in family if " ".join(p.cmdline()).startswith(title))
+        victim.kill()
+        await asyncio.sleep(_LAST_WORDS_S)
+        status = f"exited: {target.exit_status()}\n"
+    text = "".join(scrub.log(log).splitlines(keepends=True)[-25:])
+    status = re.sub(r"pid \d+", "pid 1", status)
+    (DATA / f"{name}.log").write_text(status + text, encoding="utf-8")
 
 
 def _save(name: str, content: bytes) -> None:
