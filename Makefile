@@ -44,7 +44,8 @@ end-to-end:
 	$(BIN)/pytest tests/end_to_end -m "not docker" --durations 10
 
 # In the order of what matters: the session's time may end before the last.
-REAL_ENGINES := $(addprefix tests/real_engines/,test_vllm.py test_sglang.py test_vllm_0_12.py)
+REAL_ENGINES := $(addprefix tests/real_engines/,test_vllm.py test_sglang.py \
+	test_vllm_offline.py test_vllm_0_12.py)
 
 # vLLM and SGLang, built first where they are absent. LEADLINE_SKIP_ENGINES=1 leaves them out; what
 # was left out for want of time or disk is said with the reason.

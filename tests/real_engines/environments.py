@@ -1,9 +1,10 @@
 """Which engines these tests have: there already, built now, or left out with the reason in words.
 
-vLLM 0.32.0 is the first tier: it is built wherever the disk has room. The others are the second:
-what of them is absent is built, and what is there is run, while the session's time lasts
-(``LEADLINE_ENGINES_BUDGET_S``, 900 seconds unless told). ``LEADLINE_SKIP_ENGINES=1`` leaves all
-of them out.
+vLLM 0.32.0 is the first tier: it is built wherever the disk has room, and a build that fails is a
+failure. The others are the second: what of them is absent is built, and what is there is run, while
+the session's time lasts (``LEADLINE_ENGINES_BUDGET_S``, 900 seconds unless told); a build of theirs
+that fails is said. None is tried twice in a session. ``LEADLINE_SKIP_ENGINES=1`` leaves all of them
+out.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ BEGUN_S = time.monotonic()
 _BUDGET_S = 900.0
 # Between the end of a build and that of the session.
 _TESTS_S = 120.0
+# Name to why.
+_unbuilt: dict[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,24 @@ def require(environment: Environment) -> Path:
     if reason := _reason_against(environment):
         pytest.skip(f"{environment.name} was NOT tested: {reason}")
     if not environment.present():
-        environment.build()
+        _build(environment)
     return environment.folder()
+
+
+def _build(environment: Environment) -> None:
+    if environment.name not in _unbuilt:
+        begun = time.monotonic()
+        try:
+            environment.build()
+        except (subprocess.CalledProcessError, OSError) as error:
+            _unbuilt[environment.name] = f"it could not be built: {error}"
+        else:
+            sys.stderr.write(f"{environment.name} built in {time.monotonic() - begun:.0f} s\n")
+            return
+    told = f"{environment.name} was NOT tested: {_unbuilt[environment.name]}"
+    if environment.tier == 1:
+        pytest.fail(told)
+    pytest.skip(told)
 
 
 def _reason_against(environment: Environment) -> str:

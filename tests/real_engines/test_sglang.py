@@ -210,7 +210,10 @@ def test_a_start_that_fails_is_explained(
     assert [finding["code"] for finding in outcome.report["findings"]] == [code]
 
 
-@pytest.mark.parametrize("title", ["sglang::scheduler", "sglang::detokenizer"])
+@pytest.mark.parametrize(
+    "title",
+    ["sglang::scheduler", pytest.param("sglang::detokenizer", marks=pytest.mark.long)],
+)
 def test_a_killed_process_ends_the_cell_with_its_cause(qualify: Qualify, title: str) -> None:
     """SGLang does not notice: without a look at its processes only a time limit would end this."""
     killing = Killing(title)

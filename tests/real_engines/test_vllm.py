@@ -64,7 +64,9 @@ def test_the_hybrid_cache_manager_on_and_off(run_campaign: RunCampaign) -> None:
     assert "at most 2,097,024" in outcome.report["findings"][0]["remedy"]
 
 
-@pytest.mark.parametrize("title", ["", "VLLM::EngineCore", "VLLM::Worker"])
+@pytest.mark.parametrize(
+    "title", ["", "VLLM::EngineCore", pytest.param("VLLM::Worker", marks=pytest.mark.long)]
+)
 def test_a_killed_process_ends_the_cell_with_its_cause_and_leaves_nothing(
     run_campaign: RunCampaign, title: str
 ) -> None:
