@@ -37,10 +37,15 @@ class Workers:
         return f"its process {self._known[gone]} (pid {gone.pid}) {_word_end(gone.pid)}"
 
     def _note(self, process: psutil.Process) -> None:
+        """A fork has its parent's title until it has one of its own: such helpers come and go."""
         with suppress(psutil.Error):
-            title = " ".join(process.cmdline()).strip()
-            if title.startswith(self._title):
+            title, parent = _read_title(process), process.parent()
+            if title.startswith(self._title) and parent and title != _read_title(parent):
                 self._known[process] = title
+
+
+def _read_title(process: psutil.Process) -> str:
+    return " ".join(process.cmdline()).strip()
 
 
 def is_alive(process: psutil.Process) -> bool:
