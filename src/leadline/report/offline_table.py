@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rich import box
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -33,13 +34,22 @@ def word_rows(verdict: RunVerdict) -> Iterator[tuple[str, ...]]:
                 yield _row(item, cell)
 
 
-def render_rows(verdict: RunVerdict) -> Table:
+def render_rows(verdict: RunVerdict) -> Group:
+    """The notes stand below: in a terminal there is no room beside so many columns."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="Loaded offline")
-    for column in COLUMNS:
-        table.add_column(column, justify="right" if column in _NUMBERS else "left")
-    for row in word_rows(verdict):
-        table.add_row(*(Text(word, style=_STYLES.get(word.partition(",")[0], "")) for word in row))
-    return table
+    for column in COLUMNS[:-1]:
+        table.add_column(
+            column,
+            justify="right" if column in _NUMBERS else "left",
+            overflow="fold",
+            no_wrap=column != "row",
+        )
+    rows = list(word_rows(verdict))
+    for *words, _ in rows:
+        table.add_row(
+            *(Text(word, style=_STYLES.get(word.partition(",")[0], "")) for word in words)
+        )
+    return Group(table, *(Text(f"{name}: {note}") for name, *_, note in rows if note))
 
 
 def _row(item: DeploymentVerdict, cell: CellVerdict) -> tuple[str, ...]:
