@@ -24,7 +24,7 @@ def test_a_narrow_terminal_shows_every_figure_whole_and_the_notes_below(
             "––––",
             "–",
             "–",
-            "it cannot hold a request",
+            "no request fits",
         ),
     ]
     monkeypatch.setattr(offline_table, "word_rows", lambda _: iter(rows))
@@ -32,5 +32,5 @@ def test_a_narrow_terminal_shows_every_figure_whole_and_the_notes_below(
     Console(width=80, file=screen).print(offline_table.render_rows(nothing))  # type: ignore[arg-type]
     lines = screen.getvalue().splitlines()
     assert any(all(word in line for word in rows[0][1:-1]) for line in lines)
-    assert "caching-32k-small-pool: it cannot hold a request" in lines
+    assert "caching-32k-small-pool: no request fits" in lines
     assert max(map(len, lines)) <= 80
