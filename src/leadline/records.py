@@ -178,7 +178,7 @@ class Comparison(_Line):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def equal(self) -> bool:
-        return abs(self.difference) <= self.tolerance
+        return abs(self.difference) <= self.tolerance * (1 + 1e-9)  # 11.375 is printed as 11.38
 
 
 class EngineWords(_Line):

@@ -9,12 +9,12 @@ import pytest
 from tests.fake_server import Answer, FakeServer, serving
 from tests.prompts.tokenizers_for_tests import save
 
-from leadline.campaign.serving import SAMPLE, choose_encoder
+from leadline.campaign.serving import SAMPLE, adopt_tokenizer, choose_encoder
 from leadline.engines.engine import load_engine
 from leadline.errors import EngineError, LoadError
 from leadline.launch import Endpoint
 from leadline.load.server import Server, open_session
-from leadline.prompts.tokenizer import Encode, LocalTokenizer
+from leadline.prompts.tokenizer import Encode, LocalTokenizer, load_tokenizer
 from leadline.spec import Deployment
 
 BROKEN = {"/tokenize": Answer({"message": "Integer exceeds 64-bit range"}, 500)}
@@ -61,3 +61,32 @@ def test_of_a_model_without_a_folder_or_a_server_of_others_it_is_an_error(tmp_pa
     save("llama3", tmp_path)
     with pytest.raises(LoadError, match="tokenize"):
         choose(tmp_path, "", BROKEN)
+
+
+def test_deployments_with_the_same_ids_share_one_tokenizer_and_so_their_prompts(
+    tmp_path: Path,
+) -> None:
+    """A GGUF has no tokenizer.json; the folder that it is compared with has."""
+    save("llama3", tmp_path)
+    kin = [Deployment(engine="llamacpp", model=f"{tmp_path}/m.gguf"), local_model(tmp_path)]
+    ids = load_tokenizer(str(tmp_path)).encode(SAMPLE)
+
+    async def same(_: str) -> list[int]:
+        return ids
+
+    async def other(_: str) -> list[int]:
+        return [1, 2]
+
+    async def broken(_: str) -> list[int]:
+        raise LoadError("HTTP 500", where="/tokenize", cure="none")
+
+    adopted = asyncio.run(adopt_tokenizer(same, kin))
+    assert isinstance(adopted, LocalTokenizer)
+    assert adopted.file == tmp_path / "tokenizer.json"
+    for encode in (other, broken):
+        assert asyncio.run(adopt_tokenizer(encode, kin)) is encode
+    assert asyncio.run(adopt_tokenizer(same, kin[:1])) is same
+
+
+def local_model(folder: Path) -> Deployment:
+    return Deployment.model_validate({"engine": "vllm", "model": str(folder), "target": "process"})

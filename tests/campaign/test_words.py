@@ -13,7 +13,7 @@ from leadline.campaign.serving import Served
 from leadline.campaign.words import find_unusable, hear, understand
 from leadline.engines.engine import load_engine
 from leadline.plan.local_memory import LocalPlan
-from leadline.records import EngineWords
+from leadline.records import Comparison, EngineWords
 from leadline.spec import Deployment
 
 CORE = "INFO [core.py:93] Initializing a V1 LLM engine (v{version}) with config: model='m', "
@@ -202,3 +202,14 @@ def test_a_pool_that_nobody_gave_is_not_compared() -> None:
     deployment = Deployment(engine="sglang==0.5.6.post2", model="tiny")
     log = SGLANG_START.read_text(encoding="utf-8").splitlines()
     assert understand(load_engine("sglang"), log, {}, deployment).comparisons == ()
+
+
+@pytest.mark.parametrize(("said", "equal"), [(11.38, True), (11.37, True), (11.39, False)])
+def test_a_figure_that_lies_between_two_printed_ones_is_equal_to_both(
+    said: float, equal: bool
+) -> None:
+    """11.375 is printed as 11.38: no difference but that of rounding, to the last bit."""
+    found = Comparison(
+        name="x", unit="x", engine=said, plan=11.375, tolerance=0.005 / 11.375, source="s"
+    )
+    assert found.equal is equal

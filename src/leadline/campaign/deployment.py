@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from leadline.campaign.failures import CapacityError, WarmupError, explain_start, gather_evidence
 from leadline.campaign.loads import LoadRun
 from leadline.campaign.prompting import PromptBuilder, Way
 from leadline.campaign.request import Request, Sender, summarise
-from leadline.campaign.serving import Served, serving
+from leadline.campaign.serving import Served, adopt_tokenizer, serving
 from leadline.campaign.trials import TrialsRun
 from leadline.campaign.words import find_unusable, hear
 from leadline.campaign.work import Work
@@ -112,6 +113,8 @@ class DeploymentRun:
         ) as served:
             self._note_ready(served, asyncio.get_running_loop().time() - begun)
             heard = await self._hear(served)
+            others = (cells[0].settings for cells in self.work.campaign.starts().values())
+            heard = replace(heard, encode=await adopt_tokenizer(heard.encode, others))
             prompts = PromptBuilder(self.work, heard, self.key)
             yield Sender(self.work, heard, self.key, self.attempt, prompts)
         journal.event("deployment_ended", **facts)

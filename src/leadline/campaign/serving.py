@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from leadline.journal import Redactor
 from leadline.launch import Launch
 from leadline.load.server import Server
 from leadline.prompts.chat import verify_against
-from leadline.prompts.tokenizer import Encode, load_tokenizer
+from leadline.prompts.tokenizer import Encode, LocalTokenizer, load_tokenizer
 from leadline.records import EngineWords
 from leadline.spec import Deployment, EndpointTarget, ProcessTarget
 from leadline.units import parse_tokens
@@ -190,6 +190,19 @@ async def choose_encoder(server: Server, engine: Engine, deployment: Deployment)
             raise
         return theirs
     return local
+
+
+async def adopt_tokenizer(encode: Encode, others: Iterable[Deployment]) -> Encode:
+    """That of another deployment, where it gives this server's ids: only then both get the same
+    prompts, and can be compared.
+    """
+    if not isinstance(encode, LocalTokenizer):
+        for folder in filter(None, map(_tokenizer_folder, others)):
+            local = load_tokenizer(folder)
+            with suppress(EngineError, LoadError):
+                verify_against(local.encode(SAMPLE), await encode(SAMPLE))
+                return local
+    return encode
 
 
 def _tokenizer_folder(deployment: Deployment) -> str | None:
