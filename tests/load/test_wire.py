@@ -21,6 +21,7 @@ from leadline.launch import Endpoint
 from leadline.load.client import Patience, stream_completion
 from leadline.load.origin import request_head, resolve
 from leadline.records import Exchange
+from leadline.spec import Api
 
 PATIENT = Patience(first_token_s=10, between_tokens_s=10)
 STREAM = token("a", 1) + token("b", 2, "length") + usage(3, 2) + DONE
@@ -36,7 +37,13 @@ class RawServer:
         self.head = b""
         self.body = b""
 
-    async def ask(self, url: str = "http://127.0.0.1:{}", body: bytes = b"{}") -> Exchange:
+    async def ask(
+        self,
+        url: str = "http://127.0.0.1:{}",
+        body: bytes = b"{}",
+        engine: str = "vllm",
+        api: Api = "openai",
+    ) -> Exchange:
         gone = asyncio.Event()
 
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -51,7 +58,7 @@ class RawServer:
         async with listener:
             endpoint = Endpoint(url.format(port), "m", {"Authorization": "Bearer key"})
             exchange = await stream_completion(
-                endpoint, load_engine("vllm"), "/v1/completions", body, PATIENT
+                endpoint, load_engine(engine), "/v1/completions", body, PATIENT, api=api
             )
             with suppress(TimeoutError):
                 await asyncio.wait_for(gone.wait(), 1)
@@ -260,13 +267,63 @@ def test_a_certificate_that_nobody_vouches_for_is_unreachable(
 RECORDED = Path(__file__).parents[1] / "data" / "recorded"
 
 
-@pytest.mark.parametrize("engine", sorted(path.name for path in RECORDED.iterdir()))
-def test_the_recorded_stream_of_a_real_engine_is_read_whole(engine: str) -> None:
-    stream = (RECORDED / engine / "stream.sse").read_bytes()
-    exchange = uvloop.run(RawServer(head("200 OK", f"Content-Length: {len(stream)}"), stream).ask())
+def replay(engine: str, name: str, api: Api = "openai") -> Exchange:
+    stream = (RECORDED / engine / name).read_bytes()
+    server = RawServer(head("200 OK", f"Content-Length: {len(stream)}"), stream)
+    return uvloop.run(server.ask(engine=engine.partition("-")[0], api=api))
+
+
+OWN_ROUTES = [("llamacpp", "stream-native.sse"), ("sglang-0.5.6.post2", "generate.sse")]
+STREAMS: list[tuple[str, str, Api]] = [
+    *[(path.name, "stream.sse", "openai") for path in sorted(RECORDED.iterdir())],
+    *[(engine, name, "native") for engine, name in OWN_ROUTES],
+]
+
+
+@pytest.mark.parametrize(("engine", "name", "api"), STREAMS)
+def test_the_recorded_stream_of_a_real_engine_is_read_whole(
+    engine: str, name: str, api: Api
+) -> None:
+    exchange = replay(engine, name, api)
     assert exchange.failure is None
     assert exchange.terminated
     assert exchange.finish_reason == "length"
     assert exchange.usage
     assert (exchange.usage["prompt_tokens"], exchange.usage["completion_tokens"]) == (4, 8)
     assert exchange.text.strip()
+    counts = [event.completion_tokens for event in exchange.events]
+    if api == "native":
+        assert list(dict.fromkeys(counts)) == list(range(1, 9))
+        assert exchange.usage["prompt_tokens_details"] == {"cached_tokens": 0}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "words"),
+    [
+        ("generate-over-window.sse", "stream_error", "longer than the model's context length"),
+        ("generate-over-pool.sse", "stream_error", "exceeds the maximum allowed length (4090 "),
+    ],
+)
+def test_what_is_too_long_for_sglangs_own_route_is_a_failure(
+    name: str, kind: str, words: str
+) -> None:
+    """HTTP 200 both times; the second with a token that no model chose."""
+    failure = replay("sglang-0.5.6.post2", name, "native").failure
+    assert failure is not None
+    assert failure.kind == kind
+    assert words in failure.message
+
+
+def test_sglangs_own_route_tells_of_its_cache_and_cuts_an_answer_short() -> None:
+    """16 tokens were asked for after 4,086 in a pool of 4,096: 8 came, full length as it says."""
+    exchange = replay("sglang-0.5.6.post2", "generate-cut-short.sse", "native")
+    assert (exchange.failure, exchange.finish_reason) == (None, "length")
+    assert exchange.usage == {
+        "prompt_tokens": 4086,
+        "completion_tokens": 8,
+        "prompt_tokens_details": {"cached_tokens": 2648},
+    }
+    cold = replay("sglang-0.5.6.post2", "generate-cold.sse", "native")
+    assert cold.usage
+    assert cold.usage["prompt_tokens"] == 596
+    assert cold.usage["prompt_tokens_details"] == {"cached_tokens": 0}
