@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import urllib.request
+
 import numpy as np
 import pytest
 import uvloop
@@ -64,3 +67,27 @@ def test_a_server_that_does_not_start_is_told() -> None:
 
 def test_nothing_measured_is_no_number() -> None:
     assert np.isnan(quantile(np.array([]), 99))
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_usage_alone_is_sent_only_to_who_asks_for_it(asks: bool) -> None:
+    body = {"prompt": [1], "stream": True}
+    body |= {"stream_options": {"include_usage": True}} if asks else {}
+    with serving(ttft_s=0.01, itl_s=0.001, tokens=2) as (url, _):
+        request = urllib.request.Request(f"{url}/v1/completions", json.dumps(body).encode())
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            events = answer.read().decode().split("\n\n")
+    assert events[-2:] == ["data: [DONE]", ""]
+    choices = [len(json.loads(event.removeprefix("data: "))["choices"]) for event in events[:-2]]
+    assert choices == [1, 1, *([0] if asks else [])]
+
+
+def test_a_stall_is_a_longer_gap_before_every_so_manieth_token() -> None:
+    stalls = ("--stall-ms=30", "--stall-every=3")
+    with serving(*stalls, ttft_s=0.01, itl_s=0.001, tokens=8) as (url, truth):
+        request = urllib.request.Request(f"{url}/v1/completions", b"{}")
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            answer.read()
+    (line,) = truth.values()
+    gaps = np.diff(line.sent_ns) * 1e-9
+    assert [n + 1 for n, gap in enumerate(gaps) if gap > 0.03] == [3, 6]

@@ -49,7 +49,9 @@ class Server:
         self.options = options
         self.itl_ns = int(options.itl_ms * MS)
         self.ttft_ns = int(options.ttft_ms * MS)
+        self.stall_ns = int(options.stall_ms * MS)
         self.pieces = [_piece(n, options.tokens) for n in range(1, options.tokens + 1)]
+        self.ends = {asked: _end(options.tokens, asked) for asked in (False, True)}
         self.poll = select.epoll()
         self.listener = socket.create_server(("127.0.0.1", options.port), backlog=4096)
         self.listener.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
@@ -133,7 +135,7 @@ class Server:
             self._end(stream)
             return
         if self.options.mode == "flood":
-            stream.unsent = HEAD + _first(stream, self.pieces[0]) + b"".join(self.pieces[1:])
+            stream.unsent = HEAD + b"".join(self._piece(stream, n) for n in range(len(self.pieces)))
             stream.sent_ns.append(time.perf_counter_ns())
             self.poll.modify(stream.sock, select.EPOLLOUT)
             return
@@ -147,7 +149,7 @@ class Server:
         if stream.sock.fileno() not in self.streams:
             return  # ended by its client
         n = len(stream.sent_ns)
-        piece = self.pieces[n] if n else _first(stream, self.pieces[0])
+        piece = self._piece(stream, n)
         stream.sent_ns.append(time.perf_counter_ns())
         try:
             stream.sock.send(piece)
@@ -156,9 +158,19 @@ class Server:
             return
         stream.gone_ns.append(time.perf_counter_ns())
         if n + 1 < len(self.pieces):
-            heapq.heappush(self.due, (due_ns + self.itl_ns, stream.number, stream))
+            heapq.heappush(self.due, (due_ns + self._gap_ns(n + 1), stream.number, stream))
         else:
             self._end(stream)
+
+    def _piece(self, stream: Stream, n: int) -> bytes:
+        piece = self.pieces[n] if n else _first(stream, self.pieces[0])
+        if n + 1 < len(self.pieces):
+            return piece
+        return piece + self.ends[b'"include_usage"' in stream.request]
+
+    def _gap_ns(self, n: int) -> int:
+        every = self.options.stall_every
+        return self.itl_ns + (self.stall_ns if every and n % every == 0 else 0)
 
     def _flush(self, stream: Stream) -> None:
         if not stream.unsent:  # a client that says more than its request, or its end
@@ -171,6 +183,7 @@ class Server:
             return
         stream.unsent = stream.unsent[sent:]
         if not stream.unsent:
+            stream.gone_ns.append(time.perf_counter_ns())
             self._end(stream)
 
     def _end(self, stream: Stream) -> None:
@@ -204,18 +217,22 @@ def _is_whole(request: bytes) -> bool:
 
 
 def _piece(n: int, tokens: int) -> bytes:
-    """The n-th token as an HTTP chunk, with vLLM's fields; the last one ends the answer."""
+    """The n-th token as an HTTP chunk, with vLLM's fields."""
     reason = "length" if n == tokens else None
-    usage = {"prompt_tokens": 1, "total_tokens": 1 + n, "completion_tokens": n}
-    piece = _framed(_event("N" if n == 1 else " token", reason, usage))
-    if n < tokens:
-        return piece
-    last = {**json.loads(_event("", None, usage)[6:]), "choices": []}
-    return (
-        piece
-        + _framed(b"data: " + _compact(last) + b"\n\n")
-        + (_framed(b"data: [DONE]\n\n") + b"0\r\n\r\n")
-    )
+    return _framed(_event("N" if n == 1 else " token", reason, _usage(n)))
+
+
+def _end(tokens: int, is_usage_asked: bool) -> bytes:
+    """What follows the last token; usage in an event without a choice only for who asks for it."""
+    done = _framed(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+    if not is_usage_asked:
+        return done
+    last = {**json.loads(_event("", None, _usage(tokens))[6:]), "choices": []}
+    return _framed(b"data: " + _compact(last) + b"\n\n") + done
+
+
+def _usage(n: int) -> dict[str, int]:
+    return {"prompt_tokens": 1, "total_tokens": 1 + n, "completion_tokens": n}
 
 
 def _event(text: str, reason: str | None, usage: dict[str, int]) -> bytes:
@@ -257,6 +274,8 @@ def main() -> None:
     parser.add_argument("--ttft-ms", type=float, default=200)
     parser.add_argument("--itl-ms", type=float, default=10)
     parser.add_argument("--tokens", type=int, default=200)
+    parser.add_argument("--stall-ms", type=float, default=0, help="longer gap, as often as asked")
+    parser.add_argument("--stall-every", type=int, default=0, help="tokens from stall to stall")
     parser.add_argument("--log", type=Path, required=True)
     options = parser.parse_args()
     if options.core is not None:
