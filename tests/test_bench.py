@@ -352,6 +352,22 @@ def test_lengths_are_taken_in_turn_and_drawn_between_limits(
     assert len({len(body["prompt"]) for body in bodies}) > 1
 
 
+def test_the_prefixes_of_a_trace_are_not_mixed_with_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    line = {"timestamp": 0, "input_length": 20, "output_length": 4, "hash_ids": [1]}
+    Path("trace.jsonl").write_text(json.dumps(line))
+    replay = ("--trace", "trace.jsonl")
+    said = bench(server(), capsys, *replay, "--shared-prefix", "9", code=3)["stderr"]
+    assert "the trace has prefixes of its own" in said
+    said = bench(server(), capsys, *replay, "--prompt-as", "chat", code=3)["stderr"]
+    assert "not as chat" in said
+    said = bench(server(), capsys, *replay, "--trace-block-tokens", "16", code=3)["stderr"]
+    assert "has 1 hash_ids; blocks of 16 tokens need 2" in said
+    found = bench(server(), capsys, *replay, "--no-trace-prefixes")
+    assert (found["status"], found["cache"]) == ("pass", None)
+
+
 class Echoing(FakeServer):
     """Answers with as many tokens as asked for, and counts the prompt right."""
 
@@ -428,6 +444,30 @@ def test_a_warm_study_states_what_the_cache_should_find_and_found(
     (path,) = Path("runs/bench").iterdir()
     pages = [path / "report.md", *path.glob("load-*.md")]
     assert all("as asked" in page.read_text(encoding="utf-8") for page in pages)
+
+
+def test_a_replayed_trace_is_found_in_the_cache_as_on_its_day(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    days = [(0, 200, [0, 1, 2, 3]), (80, 192, [0, 1, 7]), (160, 100, [8, 9]), (240, 64, [0])]
+    lines = [
+        {"timestamp": at, "input_length": tokens, "output_length": 4, "hash_ids": ids}
+        for at, tokens, ids in days
+    ]
+    Path("trace.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    fake = Caching()
+    tokenizer = save("llama3", Path("tokenizer").absolute()).file
+    Path("sea.txt").write_text(real_text(), encoding="utf-8")
+    options = ("--trace", "trace.jsonl", "--trace-block-tokens", "64", "--block-tokens", str(BLOCK))
+    found = bench(fake, capsys, "--tokenizer", str(tokenizer), *options)
+    cache = found["cache"]
+    # By hand: 128 tokens of the second request, and 48 of the last: its last block of 16 holds
+    # the token that is always computed.
+    assert cache["cached_tokens"] == cache["replayed_tokens"] == 128 + 48
+    assert (found["status"], cache["witness"], cache["differing"]) == ("pass", "each request", 0)
+    with pytest.raises(SystemExit):
+        main(["report", "last"])
+    assert "the trace has 31.65%" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_cache_that_is_not_as_warm_as_asked_is_inconclusive(

@@ -117,6 +117,9 @@ class Sent(_Line):
     needles: tuple[Needle, ...] = ()
     cached_tokens: tuple[int, int] | None = None
     """(least, most) that a prefix cache should find of it; ``None``: that was not asked for."""
+    replayed_tokens: int | None = None
+    """Of a trace with prefixes: what a cache that forgets nothing finds of it, had all requests
+    before it been read."""
 
 
 class Exchange(_Line):

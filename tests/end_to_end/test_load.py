@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable
 from itertools import pairwise
@@ -60,9 +61,16 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("asked", [("--shared-prefix", "150"), ("--turns", "3")])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("--shared-prefix", "150"),
+        ("--shared-prefix", "150", "--prompt-as", "chat"),
+        ("--turns", "3"),
+    ],
+)
 def test_a_real_cache_finds_exactly_what_it_should(
-    asked: tuple[str, str], start: Start, finish: Finish, server_url: str, tokenizer_folder: Path
+    asked: tuple[str, ...], start: Start, finish: Finish, server_url: str, tokenizer_folder: Path
 ) -> None:
     outcome = finish(
         start(
@@ -75,6 +83,32 @@ def test_a_real_cache_finds_exactly_what_it_should(
     (cell,) = outcome.report["cells"]
     assert (cell["cache"]["differing"], cell["cache"]["witness"]) == (0, "each request")
     assert cell["cache"]["cached_tokens"] >= cell["cache"]["expected_tokens"] > 0
+
+
+@pytest.mark.engine
+def test_a_replayed_trace_is_found_in_a_real_cache_as_on_its_day(
+    start: Start, finish: Finish, server_url: str, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    trace = tmp_path / "trace.jsonl"
+    days = [(0, 96, [0, 1, 2]), (3000, 90, [0, 1, 3]), (6000, 64, [0, 5]), (9000, 64, [6, 5])]
+    lines = [
+        {"timestamp": at, "input_length": tokens, "output_length": 2, "hash_ids": ids}
+        for at, tokens, ids in days
+    ]
+    trace.write_text("\n".join(map(json.dumps, lines)))
+    outcome = finish(
+        start(
+            *("bench", "--url", server_url, "--model", "smollm2", "--tokenizer", tokenizer_folder),
+            *("--trace", trace, "--trace-block-tokens", "32", "--warmup", "1"),
+        )
+    )
+    require_answered(outcome, 4)
+    (cell,) = outcome.report["cells"]
+    cache = cell["cache"]
+    # One slot remembers the prompt before; by chance a token more is the same.
+    assert 64 + 32 <= cache["replayed_tokens"] <= 64 + 32 + 3
+    assert cache["cached_tokens"] == cache["replayed_tokens"]
+    assert (cache["differing"], cache["witness"]) == (0, "each request")
 
 
 @pytest.mark.engine

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from itertools import pairwise
-from pathlib import Path
 from statistics import fmean, pstdev
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leadline.errors import SpecError
-from leadline.load.arrivals import TraceLine, bursts, constant, poisson, ramp, read_trace
+from leadline.load.arrivals import bursts, constant, poisson, ramp
 
 RATES = st.floats(0.1, 1000)
 COUNTS = st.integers(1, 300)
@@ -60,34 +57,3 @@ def test_a_ramp_passes_through_both_rates() -> None:
     assert ramp(5, 5, 20) == pytest.approx(constant(5, 20))
     falling = [b - a for a, b in pairwise(ramp(30, 10, 100))]
     assert falling == sorted(falling)
-
-
-def test_a_trace_is_read_in_the_order_of_its_times(tmp_path: Path) -> None:
-    path = tmp_path / "trace.jsonl"
-    lines = [
-        {"timestamp": 5000, "input_length": 20, "output_length": 2, "hash_ids": [1]},
-        {"timestamp": 3500, "input_length": 10, "output_length": 1},
-    ]
-    path.write_text("\n".join(map(json.dumps, lines)) + "\n\n")
-    assert read_trace(path) == [TraceLine(0, 10, 1), TraceLine(1.5, 20, 2)]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "the trace is empty"),
-        ('{"timestamp": 0}\n', "line 1 is not a request"),
-        ('{"timestamp": 0, "input_length": 1, "output_length": 1}\noops\n', "line 2"),
-        ("[1]\n", "line 1"),
-    ],
-)
-def test_a_bad_trace_is_named_with_its_line(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "trace.jsonl"
-    path.write_text(text)
-    with pytest.raises(SpecError, match=message):
-        read_trace(path)
-
-
-def test_a_missing_trace_is_no_traceback(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="cannot be read"):
-        read_trace(tmp_path / "none.jsonl")

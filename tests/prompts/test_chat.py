@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from leadline.prompts.chat import (
     ChatTemplate,
     added_to_text,
     draw_chats,
+    draw_shared_chats,
     load_chat_template,
     verify_against,
 )
+from leadline.prompts.shared import SharedPrefix, expect_hits, plan_hits
 from leadline.prompts.tokenizer import LocalTokenizer
 
 CASES = json.loads((Path(__file__).parent / "data" / "chat_templates.json").read_text("utf-8"))
@@ -80,6 +83,32 @@ def test_several_chats_do_not_overlap() -> None:
     assert [len(item) for item in drawn] == [500, 800, 300]
     starts = [item.slice.as_ids().corpus_start for item in drawn]
     assert len(set(starts)) == 3
+
+
+@pytest.mark.parametrize(
+    "shared", [SharedPrefix(tokens=300), SharedPrefix(share=Fraction(1, 2), groups=2)]
+)
+def test_chats_share_what_is_asked_for_with_what_the_template_puts_before(
+    shared: SharedPrefix,
+) -> None:
+    corpus, tokenizer = prepared("llama3")
+    lengths = [600, 900, 700, 800]
+    template = make(PLAIN)
+    drawn = draw_shared_chats(corpus, tokenizer.encode, template, lengths, shared, "s")
+    chats = [item.as_chat(tokenizer.encode) for item in drawn]
+    prompts = []
+    for chat in chats:
+        assert chat is not None
+        rendered = template.render([{"role": "user", "content": chat.content}])
+        ids = tokenizer.huggingface.encode(rendered, add_special_tokens=False).ids
+        assert ids == np.asarray(chat.prompt.ids).tolist()
+        prompts.append(ids)
+    assert [len(ids) for ids in prompts] == lengths
+    found, planned = expect_hits(prompts, 1), plan_hits(lengths, shared, 1)
+    slack = 12 if shared.share else 0  # of a share, the prefix ends at the cut before
+    for actual, expected in zip(found.cached_tokens, planned.cached_tokens, strict=True):
+        # All begin with what the template puts before, and by chance one token more is the same.
+        assert expected - slack <= actual <= max(expected, 20) + 2
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_what_cannot_be_meant_says_what_can(text: str, what: str) -> None:
     ("content", "what"),
     [
         ("", "the trace is empty"),
-        ("{", "no length of a prompt"),
+        ("{", "line 1 is not a request"),
         ("[1]", "no length of a prompt"),
         ('{"input_length": 0}', "no length of a prompt"),
         ('{"input_length": [3]}', "no length of a prompt"),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from leadline.errors import SpecError
 from leadline.load import arrivals
 from leadline.prompts.lengths import (
     Lengths,
@@ -14,6 +15,7 @@ from leadline.prompts.lengths import (
     UniformLengths,
     draw_lengths,
 )
+from leadline.prompts.trace import TraceLine, read_trace, require_blocks
 from leadline.spec import Cell, Distribution, Load, Lognormal, Uniform, Workload
 
 
@@ -28,20 +30,34 @@ class Asked(NamedTuple):
     """Requests of one follow each other."""
     more: bool = False
     """Another turn of the same conversation follows."""
+    recorded: TraceLine | None = None
+    """Whose prefixes are to be replayed."""
 
 
 def require_load(cell: Cell) -> None:
     """``SpecError`` for a load that cannot be run, before anything is started."""
     load = cell.workload.load
     if load and load.trace:
-        arrivals.read_trace(Path(load.trace))
+        lines, problem = _read_trace(load), _replay_problem(cell.workload)
+        if problem and load.trace_prefixes and any(line.hash_ids for line in lines):
+            raise SpecError(
+                f"the trace has prefixes of its own, {problem}",
+                where=load.trace,
+                cure="leave them out: --no-trace-prefixes (campaign: load.trace_prefixes: false)",
+            )
+
+
+def _replay_problem(workload: Workload) -> str:
+    """Why the prefixes of a trace cannot be replayed, if so."""
+    if workload.shared_prefix:
+        return "and a shared prefix is asked for too"
+    return "which go as ids or text, not as chat" if workload.prompt_as == "chat" else ""
 
 
 def draw_requests(workload: Workload, load: Load, longest: int, seed: str) -> list[Asked]:
     """``longest`` is what ``max`` stands for."""
     if load.trace:
-        lines = arrivals.read_trace(Path(load.trace))[: load.requests]
-        return [Asked(line.input_tokens, line.output_tokens, line.at_s) for line in lines]
+        return list(_replay(load))
     count = -(-load.count // workload.turns)
     asked = longest if workload.input_tokens == "max" else workload.input_tokens
     inputs = draw_lengths(_lengths(asked), count, f"{seed}/input")
@@ -53,6 +69,22 @@ def draw_requests(workload: Workload, load: Load, longest: int, seed: str) -> li
         for output, (tokens, at_s, conversation, more) in zip(outputs, turns, strict=False)
     ]
     return [*found[:-1], found[-1]._replace(more=False)]
+
+
+def _replay(load: Load) -> Iterator[Asked]:
+    lines = _read_trace(load)
+    has_prefixes = load.trace_prefixes and any(line.hash_ids for line in lines)
+    for line in lines:
+        recorded = line if has_prefixes else None
+        yield Asked(line.input_tokens, line.output_tokens, line.at_s, recorded=recorded)
+
+
+def _read_trace(load: Load) -> list[TraceLine]:
+    path = Path(load.trace or "")
+    lines = read_trace(path)[: load.requests]
+    if load.trace_prefixes:
+        require_blocks(path, lines, load.trace_block_tokens)
+    return lines
 
 
 def _take_turns(

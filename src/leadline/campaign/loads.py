@@ -96,11 +96,11 @@ class LoadRun(CellRun):
     ) -> tuple[list[Request], list[Request]]:
         """Those that warm up, and those that count."""
         if self.cell.workload.shared_prefix:
-            return await self._warm_requests(asked, step)
+            return await self._warm_requests(load, asked, step)
         alone = [one._replace(more=False) for one in asked[: load.warmup_requests]]
         first = await self._cold_requests("load_warmup", alone, step)
-        if self.cell.workload.turns > 1:
-            return first, (await self._warm_requests(asked, step))[1]
+        if self.cell.workload.turns > 1 or asked[0].recorded:
+            return first, (await self._warm_requests(load, asked, step))[1]
         return first, await self._cold_requests("load", asked, step)
 
     async def _cold_requests(
@@ -117,21 +117,29 @@ class LoadRun(CellRun):
         ]
 
     async def _warm_requests(
-        self, asked: Sequence[Asked], step: int
+        self, load: Load, asked: Sequence[Asked], step: int
     ) -> tuple[list[Request], list[Request]]:
         """Their prompts share what was asked for, and the first ones make it known."""
         workload = self.cell.workload
         corpus, seed = self.work.corpora[workload.corpus], f"{self.work.seed}/load/{step}"
-        warm = await build_warm(self.sender.prompts, workload, corpus, asked, seed)
+        warm = await build_warm(self.sender.prompts, workload, load, corpus, asked, seed)
+        if warm.warning:
+            self.work.warn(self.sender.deployment, f"{self.cell.key}: {warm.warning}")
         shares = f"{self.cell.key}-{step}"
         first = [
             self._request("load_warmup", step, number, asked[0], prompt, shares=shares)
             for number, prompt in enumerate(warm.first, start=1)
         ]
-        pairs = zip(asked, warm.prompts, warm.cached_tokens, strict=True)
+        replayed: Sequence[int | None] = warm.replayed_tokens or [None] * len(asked)
+        found = zip(asked, warm.prompts, warm.cached_tokens, replayed, strict=True)
         return first, [
-            self._request("load", step, number, one, prompt, shares=shares, cached_tokens=cached)
-            for number, (one, prompt, cached) in enumerate(pairs, start=1)
+            self._request(
+                *("load", step, number, one, prompt),
+                shares=shares,
+                cached_tokens=cached,
+                replayed_tokens=tokens,
+            )
+            for number, (one, prompt, cached, tokens) in enumerate(found, start=1)
         ]
 
     def _request(
@@ -147,7 +155,7 @@ class LoadRun(CellRun):
             corpus=self.work.corpora[workload.corpus],
             output_tokens=asked.output_tokens,
             way=Way(workload.prompt_as, workload.api),
-            cold=workload.cold and not workload.is_warm,
+            cold=workload.cold and not warm,
             full_length=True,
             more=asked.more,
             **warm,

@@ -41,6 +41,8 @@ class Request:
     """Requests of one such name may have a cached prefix in common, and with no others."""
     cached_tokens: tuple[int, int] | None = None
     """See ``Sent``."""
+    replayed_tokens: int | None = None
+    """See ``Sent``."""
     full_length: bool = False
     """The model never ends early, so that every request of a load costs what was asked for."""
     step: int = 0
@@ -112,6 +114,7 @@ class Sender:
             corpus_start=request.prompt.corpus_start,
             needles=request.prompt.needles,
             cached_tokens=request.cached_tokens,
+            replayed_tokens=request.replayed_tokens,
         )
         return Record(
             cell=request.cell,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby, pairwise
 from typing import NamedTuple
@@ -10,15 +11,22 @@ from typing import NamedTuple
 import numpy as np
 
 from leadline.campaign.draw import Asked
-from leadline.campaign.prompting import PromptBuilder, Source, Way
+from leadline.campaign.prompting import Drawn, PromptBuilder, Source, Way
 from leadline.errors import SpecError
+from leadline.prompts.chat import draw_shared_chats
 from leadline.prompts.corpus import Corpus
 from leadline.prompts.cuts import TokenIds
 from leadline.prompts.prompt import Prompt
+from leadline.prompts.replay import draw_replay
 from leadline.prompts.sessions import draw_sessions
-from leadline.prompts.shared import SharedPrefix, bound_hits, draw_shared, share_for_rate
-from leadline.prompts.slices import Slice
-from leadline.spec import Workload
+from leadline.prompts.shared import (
+    SharedPrefix,
+    bound_hits,
+    draw_shared,
+    expect_hits,
+    share_for_rate,
+)
+from leadline.spec import Load, Workload
 
 
 class WarmPrompts(NamedTuple):
@@ -27,17 +35,59 @@ class WarmPrompts(NamedTuple):
     prompts: list[Prompt]
     cached_tokens: list[tuple[int, int]]
     """(least, most) of each prompt; see ``Sent``."""
+    replayed_tokens: Sequence[int] = ()
+    """Of a replayed trace, of each prompt; see ``Sent``."""
+    warning: str = ""
+    """What whoever reads the report should know of them."""
+
+
+@dataclass(frozen=True)
+class _Study:
+    """What all ways to share need."""
+
+    builder: PromptBuilder
+    way: Way
+    source: Source
+    workload: Workload
+    load: Load
+    asked: Sequence[Asked]
+    seed: str
+    block_tokens: int
+    """Of the server's cache."""
+
+    def inside(self, asked: Sequence[Asked]) -> list[int]:
+        """Tokens of each prompt beside what the server adds."""
+        return [self.builder.inside(self.way, one.input_tokens) for one in asked]
+
+    def word(self, drawn: Sequence[Drawn]) -> list[Prompt]:
+        return [self._word(item) for item in drawn]
+
+    def _word(self, drawn: Drawn) -> Prompt:
+        found = self.source.word(drawn, self.way.form)
+        if found is None:
+            raise SpecError(
+                "no text of this corpus provably has exactly the tokens asked for",
+                where="workload.prompt_as",
+                cure="send token ids, or take another length, seed or corpus",
+            )
+        return self.builder.whole(self.way, found)
 
 
 async def build_warm(
-    builder: PromptBuilder, workload: Workload, corpus: Corpus, asked: Sequence[Asked], seed: str
+    builder: PromptBuilder,
+    workload: Workload,
+    load: Load,
+    corpus: Corpus,
+    asked: Sequence[Asked],
+    seed: str,
 ) -> WarmPrompts:
     """``SpecError`` without a local tokenizer or a known cache block, with the cure."""
     way = Way(workload.prompt_as, workload.api)
     source = await builder.source(way, corpus)
-    if source is None:
+    if source is None or (way.form == "chat" and source.template is None):
         raise SpecError(
-            "prompts that share text are exact only with a tokenizer known here",
+            "prompts that share text are exact only with a tokenizer known here"
+            + (", and its chat template" if source else ""),
             where="target.tokenizer",
             cure="give the model's tokenizer with --tokenizer DIR (campaign: target.tokenizer)",
         )
@@ -48,50 +98,71 @@ async def build_warm(
             where="workload.cache_block_tokens",
             cure="give it with --block-tokens N (campaign: workload.cache_block_tokens)",
         )
-    draw = _draw_shared if workload.shared_prefix else _draw_turns
-    return draw(builder, way, source, workload, asked, seed, block_tokens)
+    study = _Study(builder, way, source, workload, load, asked, seed, block_tokens)
+    if workload.shared_prefix:
+        return _draw_shared(study)
+    return _draw_replay(study) if asked[0].recorded else _draw_turns(study)
 
 
-def _draw_shared(
-    builder: PromptBuilder,
-    way: Way,
-    source: Source,
-    workload: Workload,
-    asked: Sequence[Asked],
-    seed: str,
-    block_tokens: int,
-) -> WarmPrompts:
+def _draw_shared(study: _Study) -> WarmPrompts:
     """Prompt n is of group n modulo groups; each group's first one holds its longest prefix."""
-    lengths = [builder.inside(way, one.input_tokens) for one in asked]
-    shared = _shared_prefix(workload, lengths, block_tokens)
+    lengths = study.inside(study.asked)
+    shared = _shared_prefix(study.workload, lengths, study.block_tokens)
     groups = min(shared.groups, len(lengths))
-    whole = [*[max(lengths)] * groups, *lengths]
-    drawn = draw_shared(source.corpus, source.encode, whole, shared, seed, needles=0)
-    prompts = [_word(builder, way, source, item) for item in drawn]
+    prompts = study.word(_draw_from(study, [*[max(lengths)] * groups, *lengths], shared))
     ids = [_ids(prompt) for prompt in prompts]
     before = [ids[number % groups] for number in range(len(lengths))]
     added = prompts[0].added_tokens
     return WarmPrompts(
         first=prompts[:groups],
         prompts=prompts[groups:],
-        cached_tokens=bound_hits(ids[groups:], before, block_tokens, added),
+        cached_tokens=bound_hits(ids[groups:], before, study.block_tokens, added),
     )
 
 
-def _draw_turns(
-    builder: PromptBuilder,
-    way: Way,
-    source: Source,
-    workload: Workload,  # noqa: ARG001
-    asked: Sequence[Asked],
-    seed: str,
-    block_tokens: int,
-) -> WarmPrompts:
+def _draw_from(study: _Study, lengths: Sequence[int], shared: SharedPrefix) -> Sequence[Drawn]:
+    source, seed = study.source, study.seed
+    if source.template is None:
+        return draw_shared(source.corpus, source.encode, lengths, shared, seed, needles=0)
+    # The tokenizer itself knows the template's special tokens.
+    encode = source.tokenizer.encode
+    return draw_shared_chats(source.corpus, encode, source.template, lengths, shared, seed)
+
+
+def _draw_replay(study: _Study) -> WarmPrompts:
+    """Nothing is surely sent before: a request may come while the one before it is still read."""
+    lines = [
+        one.recorded._replace(input_tokens=inside)
+        for one, inside in zip(study.asked, study.inside(study.asked), strict=True)
+        if one.recorded
+    ]
+    source = study.source
+    drawn, is_disjoint = draw_replay(
+        source.corpus, source.encode, lines, study.load.trace_block_tokens, study.seed
+    )
+    prompts = study.word(drawn)
+    ids, added = [_ids(prompt) for prompt in prompts], prompts[0].added_tokens
+    bounds = bound_hits(ids, [None] * len(ids), study.block_tokens, added)
+    warning = (
+        "the corpus is too short for all blocks of the trace without overlap; different blocks "
+        "start at different places and share text further on, which no prefix cache can find"
+    )
+    return WarmPrompts(
+        first=[],
+        prompts=prompts,
+        cached_tokens=[(0, most) for _, most in bounds],
+        replayed_tokens=expect_hits(ids, study.block_tokens).cached_tokens,
+        warning="" if is_disjoint else warning,
+    )
+
+
+def _draw_turns(study: _Study) -> WarmPrompts:
     """The most of a turn holds what the answer before it may have guessed of the next text."""
+    source, asked, block_tokens = study.source, study.asked, study.block_tokens
     sessions = [list(turns) for _, turns in groupby(asked, key=lambda one: one.conversation)]
-    lengths = [[builder.inside(way, one.input_tokens) for one in turns] for turns in sessions]
-    drawn = draw_sessions(source.corpus, source.encode, lengths, seed)
-    prompts = [[_word(builder, way, source, turn) for turn in session] for session in drawn]
+    lengths = [study.inside(turns) for turns in sessions]
+    drawn = draw_sessions(source.corpus, source.encode, lengths, study.seed)
+    prompts = [study.word(session) for session in drawn]
     flat = [prompt for session in prompts for prompt in session]
     ids = [[_ids(prompt) for prompt in session] for session in prompts]
     before = [earlier for session in ids for earlier in (None, *session[:-1])]
@@ -119,17 +190,6 @@ def _shared_prefix(workload: Workload, lengths: Sequence[int], block_tokens: int
         return share_for_rate(lengths, rate, block_tokens, groups=asked.groups, warmed=True)
     share = None if asked.share is None else Fraction(str(asked.share))
     return SharedPrefix(asked.tokens, share, asked.groups)
-
-
-def _word(builder: PromptBuilder, way: Way, source: Source, drawn: Slice) -> Prompt:
-    found = source.word(drawn, way.form)
-    if found is None:
-        raise SpecError(
-            "no text of this corpus provably has exactly the tokens asked for",
-            where="workload.prompt_as",
-            cure="send token ids, or take another length, seed or corpus",
-        )
-    return builder.whole(way, found)
 
 
 def _ids(prompt: Prompt) -> TokenIds:

@@ -51,7 +51,21 @@ _LENGTHS = "1000, 10k,100k (in turn) or 10k..2M (drawn evenly)"
 )
 @click.option("--burst", default=1, show_default=True, help="Requests at once, for bursts.")
 @click.option("--last-rate", type=float, help="Where a ramp ends.")
-@click.option("--trace", help="Replay JSON lines: timestamp (ms), input_length, output_length.")
+@click.option(
+    "--trace", help="Replay JSON lines: timestamp (ms), input_length, output_length, hash_ids."
+)
+@click.option(
+    "--trace-prefixes/--no-trace-prefixes",
+    default=True,
+    show_default=True,
+    help="Equal hash_ids get equal tokens, else no two prompts share any.",
+)
+@click.option(
+    "--trace-block-tokens",
+    default=512,
+    show_default=True,
+    help="Tokens that one of the hash_ids stands for.",
+)
 @click.option(
     "--sweep",
     help="Several loads, to find what it can take: users=1..64, users=1,8,50, rate=0.5..16.",
@@ -141,7 +155,7 @@ def _workload(options: dict[str, Any]) -> dict[str, Any]:
     goals = {f"{name}_s": options[f"{name}_goal"] for name in ("ttft", "itl", "e2e")}
     given = (
         "users", "rate", "arrivals", "burst", "last_rate", "trace", "requests", "warmup",
-        "processes", "self_check",
+        "processes", "self_check", "trace_prefixes", "trace_block_tokens",
     )  # fmt: skip
     load = {name: options[name] for name in given} | {
         "sweep": _read_sweep(options["sweep"]),

@@ -24,6 +24,7 @@ from leadline.errors import EngineError, SpecError
 from leadline.prompts.cuts import TokenIds
 from leadline.prompts.disjoint import place_disjoint
 from leadline.prompts.haystack import Prompt
+from leadline.prompts.shared import SharedPrefix, draw_shared
 from leadline.prompts.slices import Added, EncodeNow, Slice, write_recipe
 from leadline.prompts.token_corpus import TokenCorpus
 from leadline.prompts.tokenizer import LocalTokenizer, ServerAdds
@@ -176,7 +177,7 @@ def draw_chats(
     ``LocalTokenizer`` does. Raises ``SpecError`` when there is no room or the corpus is too short.
     """
     before, after = _frame(template)
-    head = Added(before + _LEAD, encode(before + _LEAD))
+    head = _head(before, encode)
     recipes = [
         write_recipe(encode, tokens - len(head.ids), f"{seed}/{number}", needles, tail=after)
         for number, tokens in enumerate(lengths)
@@ -184,6 +185,24 @@ def draw_chats(
     start = Slice(corpus, (head,))
     placed = place_disjoint(corpus, recipes, seed)
     return [ChatSlice(template, start + item, before, after) for item in placed]
+
+
+def draw_shared_chats(
+    corpus: TokenCorpus,
+    encode: EncodeNow,
+    template: ChatTemplate,
+    lengths: Sequence[int],
+    shared: SharedPrefix,
+    seed: str,
+) -> list[ChatSlice]:
+    """As ``draw_chats``, and what the template puts before a message is part of what is shared."""
+    before, after = _frame(template)
+    head = _head(before, encode)
+    start, count = Slice(corpus, (head,)), len(head.ids)
+    drawn = draw_shared(
+        corpus, encode, lengths, shared, seed, needles=0, before_tokens=count, tail=after
+    )
+    return [ChatSlice(template, start + item, before, after) for item in drawn]
 
 
 def verify_against(expected: Sequence[int] | TokenIds, server: Sequence[int] | int) -> None:
@@ -206,6 +225,10 @@ def _first_difference(one: Sequence[int] | TokenIds, other: Sequence[int]) -> in
         return None
     pairs = enumerate(zip(one, other, strict=False))
     return next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _head(before: str, encode: EncodeNow) -> Added:
+    return Added(before + _LEAD, encode(before + _LEAD))
 
 
 def _frame(template: ChatTemplate) -> tuple[str, str]:

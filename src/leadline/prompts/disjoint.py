@@ -47,6 +47,27 @@ def place_disjoint(
     ]
 
 
+def place_staggered(
+    corpus: TokenCorpus, recipes: Sequence[Recipe], seed: str
+) -> tuple[list[Slice], bool]:
+    """Without overlap if there is room; else no two start at the same token. Which of them it is.
+
+    ``SpecError`` if the longest is longer than the corpus, or has fewer places than there are
+    prompts.
+    """
+    sizes, held = [recipe.hay_tokens for recipe in recipes], len(corpus.ids)
+    if sum(sizes) <= held:
+        return place_disjoint(corpus, recipes, seed), True
+    starts = lay_out([1] * len(recipes), held - max(sizes), seed)
+    if starts is None:
+        raise _too_short(corpus, len(recipes), len(recipes) + max(sizes) - held)
+    placed = [
+        place(corpus, recipe, first, last - 1 + recipe.hay_tokens)
+        for recipe, (first, last) in zip(recipes, starts, strict=True)
+    ]
+    return placed, False
+
+
 def _too_short(corpus: TokenCorpus, prompts: int, missing: int) -> SpecError:
     held = len(corpus.ids)
     return SpecError(

@@ -14,17 +14,14 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Protocol
 
-import orjson
-
 from leadline.errors import SpecError
+from leadline.prompts.trace import read_trace_lengths
 from leadline.units import parse_tokens, show_tokens
 
 _FORMS = (
     "write 100k, a list 10k,100k,1M, uniform:10k..2M, "
     "lognormal:MEDIAN,SIGMA:10k..2M or trace:FILE.jsonl"
 )
-# What the public traces call the tokens of a prompt: Mooncake, Azure, and ours.
-_TRACE_KEYS = ("input_length", "ContextTokens", "input_tokens")
 
 
 class Lengths(Protocol):
@@ -104,35 +101,6 @@ def _parse(text: str) -> Lengths:
         case "":
             return ListedLengths(tuple(map(parse_tokens, text.split(","))))
     raise ValueError(f"{kind!r} is no distribution")
-
-
-def read_trace_lengths(path: Path) -> tuple[int, ...]:
-    """The prompts of a trace of JSON lines, in its order."""
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise SpecError(
-            f"cannot be read: {error.strerror}", where=str(path), cure="check path and permissions"
-        ) from error
-    found = tuple(
-        _trace_length(path, number, line) for number, line in enumerate(lines, 1) if line.strip()
-    )
-    if not found:
-        raise SpecError("the trace is empty", where=str(path), cure="give one with requests")
-    return found
-
-
-def _trace_length(path: Path, number: int, line: bytes) -> int:
-    try:
-        facts = orjson.loads(line)
-        (tokens,) = {facts[key] for key in _TRACE_KEYS if key in facts}
-        return parse_tokens(tokens)
-    except (ValueError, TypeError) as error:
-        raise SpecError(
-            f"no length of a prompt: {error}",
-            where=f"{path}, line {number}",
-            cure='write {"input_length": TOKENS}',
-        ) from None
 
 
 def _parse_range(text: str) -> tuple[int, int]:

@@ -117,12 +117,18 @@ def draw_shared(
     shared: SharedPrefix,
     seed: str,
     needles: int = 1,
+    *,
+    before_tokens: int = 0,
+    tail: str = "",
 ) -> list[Slice]:
     """Prompts of these lengths; needles lie in what is a prompt's own. Else no text comes twice.
 
     A prefix ends at a cut, so one that is a share of a prompt may be some tokens shorter.
+    ``before_tokens``, which every prompt begins with, are left out of what is drawn; ``tail`` ends
+    each.
     """
-    prefixes = prefix_lengths(lengths, shared)
+    whole, lengths = lengths, [tokens - before_tokens for tokens in lengths]
+    prefixes = [max(0, tokens - before_tokens) for tokens in prefix_lengths(whole, shared)]
     groups = range(min(shared.groups, len(lengths)))
     longest = [max(1, *prefixes[group :: shared.groups]) for group in groups]
     common = [write_recipe(encode, n, f"{seed}/prefix/{k}", 0) for k, n in enumerate(longest)]
@@ -132,7 +138,7 @@ def draw_shared(
     starts = place_disjoint(corpus, common, f"{seed}/prefix", 0, border)
     heads = [_shorten(starts[n % shared.groups], tokens) for n, tokens in enumerate(prefixes)]
     recipes = [
-        write_recipe(encode, tokens - len(head), f"{seed}/{n}", needles)
+        write_recipe(encode, tokens - len(head), f"{seed}/{n}", needles, tail=tail)
         for n, (tokens, head) in enumerate(zip(lengths, heads, strict=True))
     ]
     own = place_disjoint(corpus, recipes, seed, border)

@@ -27,6 +27,8 @@ class CacheUse(BaseModel):
     """The least that the cache has to find: whole blocks of what was surely sent before."""
     most_tokens: int
     """With what prompts share by chance, had it been sent before."""
+    replayed_tokens: int | None = None
+    """What a cache that forgets nothing would find of a replayed trace; see ``Sent``."""
     cached_tokens: int | None
     """As the server says; ``None``: it does not."""
     witness: Literal["each request", "the server's counters", "nobody"]
@@ -37,6 +39,10 @@ class CacheUse(BaseModel):
     @property
     def expected_rate(self) -> float:
         return self.expected_tokens / self.prompt_tokens
+
+    @property
+    def replayed_rate(self) -> float | None:
+        return None if self.replayed_tokens is None else self.replayed_tokens / self.prompt_tokens
 
     @property
     def rate(self) -> float | None:
@@ -68,6 +74,7 @@ def judge_cache(
         "prompt_tokens": prompt_tokens,
         "expected_tokens": sum(least for _, (least, _) in asked),
         "most_tokens": sum(most for _, (_, most) in asked),
+        "replayed_tokens": _replayed([record for record, _ in asked]),
     }
     if any(tokens is not None for tokens in said):
         found = [tokens or 0 for tokens in said]  # vLLM leaves a zero out
@@ -91,6 +98,11 @@ def judge_cache(
         witness="the server's counters" if alone else "nobody",
         differing=0,
     )
+
+
+def _replayed(records: Sequence[Record]) -> int | None:
+    found = [record.sent.replayed_tokens for record in records]
+    return None if None in found else sum(tokens or 0 for tokens in found)
 
 
 def _said(record: Record, engine: Engine) -> int | None:

@@ -62,6 +62,9 @@ def word_check(check: SelfCheck) -> str:
 def word_cache(cache: CacheUse) -> str:
     """Asked and measured hit rate in one line."""
     asked = f"{cache.expected_rate:.2%} expected ({show_tokens(cache.expected_tokens)} tokens)"
+    if cache.replayed_rate is not None and cache.replayed_tokens is not None:
+        tokens = show_tokens(cache.replayed_tokens)
+        asked = f"the trace has {cache.replayed_rate:.2%} ({tokens} tokens) if nothing is forgotten"
     if cache.rate is None or cache.cached_tokens is None:
         return f"{asked}, not told by this server"
     found = f"{cache.rate:.2%} found ({show_tokens(cache.cached_tokens)} tokens)"

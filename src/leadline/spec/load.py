@@ -126,7 +126,11 @@ class Load(Frozen):
     last_rate: Positive | None = None
     """Where a ``ramp`` ends."""
     trace: str | None = None
-    """A recorded day as JSON lines: timestamp (ms), input_length, output_length."""
+    """A recorded day as JSON lines: timestamp (ms), input_length, output_length, hash_ids."""
+    trace_prefixes: bool = True
+    """Prompts whose ``hash_ids`` are equal have equal tokens there; false: no two share a token."""
+    trace_block_tokens: Annotated[int, Field(ge=1)] = 512
+    """Tokens that one of the ``hash_ids`` stands for; Mooncake's traces: 512."""
     sweep: Sweep | None = None
     """Several loads, to find the largest within the goals."""
     requests: Annotated[int, Field(ge=1)] | None = None

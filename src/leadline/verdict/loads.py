@@ -110,9 +110,10 @@ def _unanswered(cell: Cell, verdict: CellVerdict, facts: Facts) -> Conclusion | 
 
 
 def _warm(cell: Cell, records: list[Record], engine: Engine) -> Conclusion | None:
-    if not cell.workload.cold or cell.workload.is_warm:
+    if not cell.workload.cold:
         return None
-    answered = [record for record in records if record.exchange.failure is None]
+    alone = [record for record in records if record.sent.cached_tokens is None]
+    answered = [record for record in alone if record.exchange.failure is None]
     proofs = [prove_cold(record, engine) for record in answered]
     warm = [proof.observed for proof in proofs if proof.outcome == "fail"]
     if not warm:
