@@ -18,6 +18,7 @@ from tests.factory import (
 )
 
 from leadline.records import Record
+from leadline.report.phrases import outlier_sentences
 from leadline.verdict import CellVerdict, RunVerdict, judge_run
 
 CAMPAIGN = """\
@@ -557,3 +558,22 @@ def test_judging_again_changes_nothing(judge: Judge, tmp_path: Path) -> None:
 
     (path,) = list_runs(tmp_path)
     assert judge_run(Run(path)) == verdict
+
+
+def test_a_trial_far_from_the_others_is_named_and_counted(judge: Judge) -> None:
+    def trial(number: int, first_ms: float) -> Record:
+        times = (first_ms, first_ms + 50, first_ms + 100)
+        events = make_events(
+            (times[0], " The", 1), (times[1], " number is ", 2), (times[2], ANSWER, 3)
+        )
+        whole = answered(100, number)
+        exchange = whole.exchange.model_copy(update={"events": events})
+        return whole.model_copy(update={"exchange": exchange})
+
+    slow = [trial(number, 100 + number) for number in range(1, 12)] + [trial(12, 900)]
+    verdict = judge(recording(*slow), repeats=12)
+    cell = only(verdict)
+    assert (cell.status, cell.ttft_s.high if cell.ttft_s else None) == ("pass", 0.9)
+    assert [(odd.measure, odd.request) for odd in cell.outliers] == [("ttft_s", 12), ("e2e_s", 12)]
+    (first, _) = outlier_sentences(verdict)
+    assert "ttft of trial 12 is 900 ms, the median 107 ms; it is counted" in first

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
@@ -30,6 +30,13 @@ _MEASURES: dict[str, Values] = {
     "chunk_gaps_s": lambda measures: measures.chunk_gaps_s,
     "tpot_s": _one("tpot_s"),
     "e2e_s": _one("e2e_s"),
+}
+
+
+# At most one value of each request.
+_OF_ONE: dict[str, Values] = {
+    **{name: _MEASURES[name] for name in ("ttft_s", "tpot_s", "e2e_s")},
+    "longest_gap_s": lambda m: (max(m.chunk_gaps_s),) if m.chunk_gaps_s else (),
 }
 
 
@@ -79,7 +86,7 @@ def describe_load(answers: Sequence[Answer], *, has_goals: bool) -> LoadStatisti
         steady_times=summarise_times(inside),
         steady_requests_per_s=_ended_per_s(answers, spans, steady),
         steady_output_tokens_per_s=_tokens_per_s(answers, steady),
-        outliers=tuple(_outliers(answers)),
+        outliers=name_odd({a.record.trial: a.measures for a in answers if a.measures}),
     )
 
 
@@ -116,13 +123,10 @@ def _tokens_per_s(answers: Sequence[Answer], steady: SteadyWindow) -> float | No
     return float(tokens[inside].sum()) / steady.length_s
 
 
-def _outliers(answers: Sequence[Answer]) -> list[Outlier]:
+def name_odd(measured: Mapping[int, Measures]) -> tuple[Outlier, ...]:
+    """Requests, or trials, that are far from the others in a time of theirs."""
     found: list[Outlier] = []
-    per_request: dict[str, Values] = {
-        **{name: _MEASURES[name] for name in ("ttft_s", "tpot_s", "e2e_s")},
-        "longest_gap_s": lambda m: (max(m.chunk_gaps_s),) if m.chunk_gaps_s else (),
-    }
-    for name, of in per_request.items():
-        measured = {a.record.trial: of(a.measures) for a in answers if a.measures}
-        found += name_outliers(name, {number: x[0] for number, x in measured.items() if x})
-    return found
+    for name, of in _OF_ONE.items():
+        values = {number: of(measures) for number, measures in measured.items()}
+        found += name_outliers(name, {number: x[0] for number, x in values.items() if x})
+    return tuple(found)

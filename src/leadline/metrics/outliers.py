@@ -22,6 +22,7 @@ class Outlier(BaseModel):
 
     measure: str
     request: int
+    """Its number; of a cell of trials, the trial's."""
     value: float
     median: float
     score: float

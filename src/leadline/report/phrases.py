@@ -185,6 +185,17 @@ def qualified_sentence(item: DeploymentVerdict) -> str:
     )
 
 
+def outlier_sentences(verdict: RunVerdict) -> Iterator[str]:
+    """Trials far from the others of their cell."""
+    for cell in verdict.cells:
+        for odd in cell.outliers:
+            name = odd.measure.removesuffix("_s").replace("_", " ")
+            yield (
+                f"{cell.cell}: outlier: {name} of trial {odd.request} is "
+                f"{show_seconds(odd.value)}, the median {show_seconds(odd.median)}; it is counted."
+            )
+
+
 def cost_sentences(cost: TargetCost) -> Iterator[str]:
     """What the second target costs beside the first."""
     first, second = cost.targets

@@ -18,6 +18,7 @@ from leadline.report.phrases import (
     STATUS_STYLES,
     cost_sentences,
     expectation_sentence,
+    outlier_sentences,
     proof_outcomes,
     word_engine,
     word_length,
@@ -62,7 +63,8 @@ def print_verdict(console: Console, verdict: RunVerdict) -> None:
 
 
 def _print_notes(console: Console, verdict: RunVerdict) -> None:
-    console.print(Group(*(Text(f"! {text}", style="yellow") for text in verdict.warnings)))
+    notes = (*verdict.warnings, *outlier_sentences(verdict))
+    console.print(Group(*(Text(f"! {text}", style="yellow") for text in notes)))
 
 
 def print_runs(console: Console, rows: list[dict[str, str]]) -> None:

@@ -56,7 +56,11 @@ def report_view(run: Run, verdict: RunVerdict) -> dict[str, Any]:
         },
         "targets": [list(phrases.cost_sentences(cost)) for cost in verdict.target_costs],
         "findings": verdict.findings,
-        "cautions": [*verdict.warnings, *_cautions(verdict)],
+        "cautions": [
+            *verdict.warnings,
+            *phrases.outlier_sentences(verdict),
+            *_cautions(verdict),
+        ],
         "proof_meanings": phrases.PROOF_MEANINGS,
         "measure_meanings": phrases.MEASURE_MEANINGS,
         "environment": environment_rows(run.document("environment.json")),

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from leadline.metrics.intervals import Estimate, Summary
 from leadline.metrics.load_verdict import LoadVerdict
 from leadline.metrics.measures import Measures
+from leadline.metrics.outliers import Outlier
 from leadline.metrics.sampling import ServerSummary
 from leadline.metrics.statistics import Proportion, Spread
 from leadline.metrics.sweep import SweepVerdict
@@ -85,6 +86,8 @@ class CellVerdict(_Result):
     decode_tokens_per_s: Spread | None = None
     statistics: dict[str, Summary] = {}
     """Percentiles and means by measure, each trial one group; intervals where there are enough."""
+    outliers: tuple[Outlier, ...] = ()
+    """Of ten trials or more, those far from the others; all are part of every figure."""
     server: ServerSummary | None = None
     """What the server's own metrics said during its trials; a load has its own."""
     load: LoadVerdict | None = None

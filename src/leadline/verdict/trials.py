@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from leadline.engines.engine import Engine
-from leadline.metrics.load_statistics import summarise_trials
+from leadline.metrics.load_statistics import name_odd, summarise_trials
 from leadline.metrics.measures import measure
 from leadline.metrics.sampling import during, summarise_server
 from leadline.metrics.statistics import spread, wilson
@@ -59,6 +59,13 @@ def _summarise(cell: Cell, trials: tuple[Trial, ...], facts: Facts) -> CellVerdi
         prefill_tokens_per_s=spread(m.prefill_tokens_per_s for m in measures),
         decode_tokens_per_s=spread(m.decode_tokens_per_s for m in measures),
         statistics=summarise_trials([[m] for m in measures]),
+        outliers=name_odd(
+            {
+                trial.number: trial.measures
+                for trial in trials
+                if trial.record.exchange.failure is None
+            }
+        ),
         server=summarise_server(during([trial.record for trial in trials], facts.samples)),
     )
 
