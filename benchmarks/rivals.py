@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 import zipfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import version as distribution_version
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,12 +27,51 @@ import numpy as np
 import psutil
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from leadline.load.self_check import Truth, serving
+from leadline.load.self_check import Line, Truth, serving
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "leadline" / "rivals"
-USERS, TOKENS, ITL_MS, TTFT_MS = 256, 200, 10.0, 200.0
-LIMIT_S = 240
-EACH_TWICE = 2 * USERS
+ENGINES = Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local/share")) / "leadline"
+LIMIT_S = 150
+LOG_MS = 0.01
+"""How surely the server's log knows when a token left: p50 of the time that its sending took."""
+
+
+class Scenario(NamedTuple):
+    """What everybody is measured on; tokens come in lockstep, as an engine's steps bring them."""
+
+    name: str
+    users: int
+    tokens: int
+    itl_ms: float
+    rounds: int
+    """Requests of each user."""
+    ttft_ms: float = 200
+    mode: str = "lockstep"
+    stall_ms: float = 0
+    stall_every: int = 0
+    """The server stalls before each token whose number is a multiple of this."""
+    input_tokens: int = 64
+
+    @property
+    def requests(self) -> int:
+        return self.users * self.rounds
+
+    @property
+    def server_options(self) -> list[str]:
+        if not self.stall_every:
+            return []
+        return [f"--stall-ms={self.stall_ms}", f"--stall-every={self.stall_every}"]
+
+
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario("lockstep", users=256, tokens=200, itl_ms=10, rounds=2),
+        Scenario("80K", users=256, tokens=500, itl_ms=3.2, rounds=1),
+        Scenario("stalls", 4, tokens=100, itl_ms=10, rounds=3, stall_ms=200, stall_every=25),
+        Scenario("flood", users=64, tokens=1000, itl_ms=0, rounds=4, ttft_ms=0, mode="flood"),
+    )
+}
 
 
 class Scene(NamedTuple):
@@ -38,6 +81,7 @@ class Scene(NamedTuple):
     url: str
     tokenizer: Path
     results: Path
+    scenario: Scenario
 
 
 class Reported(NamedTuple):
@@ -46,6 +90,9 @@ class Reported(NamedTuple):
     ttft_ms: tuple[float, float]
     """p50 and p99, as are the others."""
     itl_ms: tuple[float, float]
+    e2e_ms: tuple[float, float]
+    tokens_per_s: float | None = None
+    """Where it is not as fast as the server could send, since its parsing comes later."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +110,16 @@ class Rival:
 
 class Outcome(NamedTuple):
     name: str
+    version: str
     start_s: float
     """From its start to its first request at the server."""
     ttft_ms: tuple[float, float]
     """Reported minus true, of p50 and p99."""
     itl_ms: tuple[float, float]
+    e2e_ms: tuple[float, float]
+    true_itl99_ms: float
+    tokens_per_s: float
+    """As the server sent them: a client that reads too slowly, or asks too late, holds it up."""
     memory_mb: float
     """Most of all its processes together, shared memory counted once."""
     cpu_s: float
@@ -77,9 +129,20 @@ class Outcome(NamedTuple):
 
 
 def _pip(home: Path, *packages: str) -> None:
-    subprocess.run([sys.executable, "-m", "venv", home], check=True)
+    if not (home / "bin" / "python").exists():
+        subprocess.run([sys.executable, "-m", "venv", home], check=True)
     pip = [home / "bin" / "python", "-m", "pip", "install", "--quiet", *packages]
     subprocess.run([*pip, "--disable-pip-version-check"], check=True)
+
+
+def _inference_perf(home: Path) -> None:
+    """It asks for Python 3.12; what it uses of it is not in the way of 3.11."""
+    _pip(home, "--no-deps", "--ignore-requires-python", "inference-perf==0.7.0")
+    asked = "from importlib.metadata import requires; print(*requires('inference-perf'), sep='\\n')"
+    found = subprocess.run(
+        [home / "bin" / "python", "-c", asked], stdout=subprocess.PIPE, text=True, check=True
+    )
+    _pip(home, *(line for line in found.stdout.splitlines() if "extra ==" not in line))
 
 
 def _unpack_sglang(home: Path) -> None:
@@ -91,25 +154,40 @@ def _unpack_sglang(home: Path) -> None:
         (home / "_bench.so").write_bytes(wheel.read(name))
 
 
-def _needs_path(_: Path) -> None:
-    raise SystemExit("vllm: give the folder of an environment that has it: --vllm PATH")
+def _leadline(scene: Scene) -> Sequence[str | Path]:
+    numbers = (str(scene.scenario.users), str(scene.scenario.requests))
+    script = Path(__file__).with_name("racer.py")
+    return [sys.executable, script, scene.url, *numbers, scene.results]
+
+
+def _read_leadline(results: Path) -> Reported:
+    found = json.loads((results / "result.json").read_text())
+    reported = in_ms(found["ttfts"], list(chain(*found["itls"])), found["e2es"])
+    return reported._replace(tokens_per_s=found["events_per_s"])
+
+
+def _needs_path(home: Path) -> None:
+    raise SystemExit(
+        f"{home.name}: install it with `leadline engines install`, or name the folder of an "
+        f"environment that has it: --home {home.name}=PATH"
+    )
 
 
 def _vllm(scene: Scene) -> Sequence[str | Path]:
     return [
         *(scene.home / "bin" / "vllm", "bench", "serve", "--backend", "openai"),
         *("--base-url", scene.url, "--model", "truth", "--tokenizer", scene.tokenizer),
-        *("--dataset-name", "random", "--random-input-len", "64"),
-        *("--random-output-len", str(TOKENS), "--num-prompts", str(EACH_TWICE)),
-        *("--max-concurrency", str(USERS), "--ignore-eos", "--ready-check-timeout-sec", "0"),
-        *("--save-result", "--save-detailed", "--result-dir", scene.results),
-        *("--result-filename", "result.json"),
+        *("--dataset-name", "random", "--random-input-len", str(scene.scenario.input_tokens)),
+        *("--random-output-len", str(scene.scenario.tokens)),
+        *("--num-prompts", str(scene.scenario.requests)),
+        *("--max-concurrency", str(scene.scenario.users), "--ignore-eos"),
+        *("--ready-check-timeout-sec", "0", "--save-result", "--save-detailed"),
+        *("--result-dir", scene.results, "--result-filename", "result.json"),
     ]
 
 
 def _read_vllm(results: Path) -> Reported:
-    found = json.loads((results / "result.json").read_text())
-    return in_ms(found["ttfts"], [gap for gaps in found["itls"] for gap in gaps])
+    return _from_lists(json.loads((results / "result.json").read_text()))
 
 
 _RUN_RUST = """
@@ -124,57 +202,165 @@ module.run_argv(["sglang-bench", *sys.argv[2:]])
 """
 
 
-def _sglang(scene: Scene) -> Sequence[str | Path]:
+def _sglang_rust(scene: Scene) -> Sequence[str | Path]:
+    begin = (sys.executable, "-c", _RUN_RUST, scene.home / "_bench.so")
+    return [*begin, *_sglang_options(scene), "--ready-check-timeout-sec", "0"]
+
+
+def _sglang_python(scene: Scene) -> Sequence[str | Path]:
+    begin = (scene.home / "bin" / "python", "-m", "sglang.bench_serving")
+    return [*begin, *_sglang_options(scene), "--disable-tqdm"]
+
+
+def _sglang_options(scene: Scene) -> list[str | Path]:
     return [
-        *(sys.executable, "-c", _RUN_RUST, scene.home / "_bench.so"),
         *("--backend", "sglang-oai", "--base-url", scene.url, "--model", "truth"),
         *("--tokenizer", scene.tokenizer, "--dataset-name", "random-ids"),
-        *("--random-input-len", "64", "--random-output-len", str(TOKENS)),
-        *("--random-range-ratio", "1", "--num-prompts", str(EACH_TWICE)),
-        *("--max-concurrency", str(USERS), "--warmup-requests", "0"),
-        *("--ready-check-timeout-sec", "0", "--output-details"),
-        *("--output-file", scene.results / "result.jsonl"),
+        *(
+            "--random-input-len",
+            str(scene.scenario.input_tokens),
+            "--random-output-len",
+            str(scene.scenario.tokens),
+        ),
+        *("--random-range-ratio", "1", "--num-prompts", str(scene.scenario.requests)),
+        *("--max-concurrency", str(scene.scenario.users), "--warmup-requests", "0"),
+        *("--output-details", "--output-file", scene.results / "result.jsonl"),
     ]
 
 
 def _read_sglang(results: Path) -> Reported:
-    found = json.loads((results / "result.jsonl").read_text().splitlines()[-1])
-    return in_ms(found["ttfts"], [gap for gaps in found["itls"] for gap in gaps])
+    return _from_lists(json.loads((results / "result.jsonl").read_text().splitlines()[-1]))
+
+
+def _from_lists(found: dict[str, Any]) -> Reported:
+    """Of each request its TTFT and the list of its gaps, in seconds."""
+    pairs = zip(found["ttfts"], found["itls"], strict=True)
+    e2e_s = [ttft + sum(gaps) for ttft, gaps in pairs]
+    return in_ms(found["ttfts"], list(chain(*found["itls"])), e2e_s)
+
+
+_COMPLETIONS = "request_format=/v1/completions"
+
+
+def _guidellm(scene: Scene) -> Sequence[str | Path]:
+    it = scene.scenario
+    return [
+        *(scene.home / "bin" / "guidellm", "run"),
+        *("--backend", f"kind=openai_http,target={scene.url},model=truth,{_COMPLETIONS}"),
+        *("--profile", f"kind=concurrent,streams={it.users}"),
+        *("--constraint", f"kind=max_requests,count={it.requests}"),
+        *("--tokenizer", f"kind=huggingface_auto,model={scene.tokenizer}"),
+        *(
+            "--data",
+            f"kind=synthetic_text,prompt_tokens={it.input_tokens},output_tokens={it.tokens}",
+        ),
+        *("--output", f"kind=json,path={scene.results / 'result.json'}", "--disable-console"),
+    ]
+
+
+def _read_guidellm(results: Path) -> Reported:
+    metrics = json.loads((results / "result.json").read_text())["benchmarks"][0]["metrics"]
+
+    def of(name: str, factor: float = 1) -> tuple[float, float]:
+        found = metrics[name]["successful"]
+        if not found["count"]:
+            raise ValueError(f"it reports no {name}")
+        return found["percentiles"]["p50"] * factor, found["percentiles"]["p99"] * factor
+
+    return Reported(
+        of("time_to_first_token_ms"), of("inter_token_latency_ms"), of("request_latency", 1e3)
+    )
 
 
 def _aiperf(scene: Scene) -> Sequence[str | Path]:
     return [
         *(scene.home / "bin" / "aiperf", "profile", "--model", "truth", "--url", scene.url),
         *("--endpoint-type", "completions", "--streaming", "--tokenizer", scene.tokenizer),
-        *("--isl", "64", "--osl", str(TOKENS), "--concurrency", str(USERS)),
-        *("--request-count", str(EACH_TWICE), "--artifact-dir", scene.results, "--ui", "none"),
+        *("--isl", str(scene.scenario.input_tokens), "--osl", str(scene.scenario.tokens)),
+        *("--concurrency", str(scene.scenario.users)),
+        *("--request-count", str(scene.scenario.requests)),
+        *("--artifact-dir", scene.results, "--ui", "none"),
     ]
 
 
 def _read_aiperf(results: Path) -> Reported:
     found = json.loads((results / "profile_export_aiperf.json").read_text())
-    ttft, itl = found["time_to_first_token"], found["inter_token_latency"]
-    return Reported((ttft["p50"], ttft["p99"]), (itl["p50"], itl["p99"]))
+    names = ("time_to_first_token", "inter_token_latency", "request_latency")
+    return Reported(*((found[name]["p50"], found[name]["p99"]) for name in names))
 
 
-def in_ms(ttft_s: Sequence[float], itl_s: Sequence[float]) -> Reported:
-    return Reported(_p50_p99(np.array(ttft_s) * 1e3), _p50_p99(np.array(itl_s) * 1e3))
+def _inference_perf_run(scene: Scene) -> Sequence[str | Path]:
+    it = scene.scenario
+    fixed = {"std_dev": 0, "total_count": it.requests, "type": "fixed"}
+    asked, given = ({"min": n, "max": n, "mean": n, **fixed} for n in (it.input_tokens, it.tokens))
+    load = {
+        "type": "concurrent",
+        "stages": [{"num_requests": it.requests, "concurrency_level": it.users}],
+        "num_workers": 1,
+        "worker_max_concurrency": it.users,
+    }
+    config = {
+        "api": {"type": "completion", "streaming": True},
+        "data": {"type": "random", "input_distribution": asked, "output_distribution": given},
+        "load": load,
+        "server": {"type": "vllm", "model_name": "truth", "base_url": scene.url,
+                   "ignore_eos": True},
+        "tokenizer": {"pretrained_model_name_or_path": str(scene.tokenizer)},
+        "report": {"request_lifecycle": {"summary": True, "per_stage": False,
+                                         "per_adapter": False, "percentiles": [50, 99]}},
+        "storage": {"local_storage": {"path": str(scene.results / "reports")}},
+    }  # fmt: skip
+    file = scene.results / "config.yml"  # YAML holds JSON
+    file.write_text(json.dumps(config))
+    return [scene.home / "bin" / "inference-perf", "-c", file]
 
 
+def _read_inference_perf(results: Path) -> Reported:
+    file = results / "reports" / "summary_lifecycle_metrics.json"
+    latency = json.loads(file.read_text())["successes"]["latency"]
+    names = ("time_to_first_token", "inter_token_latency", "request_latency")
+    pairs = [(latency[name]["median"] * 1e3, latency[name]["p99"] * 1e3) for name in names]
+    return Reported(*pairs)
+
+
+def in_ms(ttft_s: Sequence[float], itl_s: Sequence[float], e2e_s: Sequence[float]) -> Reported:
+    return Reported(*(_p50_p99(np.array(values) * 1e3) for values in (ttft_s, itl_s, e2e_s)))
+
+
+_BY_REQUEST = "mean of each request"
 RIVALS = {
     rival.name: rival
     for rival in (
+        Rival("leadline", "", _needs_path, _leadline, _read_leadline),
         Rival("vllm", "several GB", _needs_path, _vllm, _read_vllm),
-        Rival("sglang-rust", "40 MB", _unpack_sglang, _sglang, _read_sglang),
+        Rival("sglang-python", "several GB", _needs_path, _sglang_python, _read_sglang),
+        Rival("sglang-rust", "40 MB", _unpack_sglang, _sglang_rust, _read_sglang),
+        Rival(
+            "guidellm",
+            "1.5 GB, 6 GB with CUDA",
+            lambda home: _pip(home, "guidellm==0.8.1"),
+            _guidellm,
+            _read_guidellm,
+            itl=_BY_REQUEST,
+        ),
         Rival(
             "aiperf",
             "1.2 GB",
             lambda home: _pip(home, "aiperf==0.13.0"),
             _aiperf,
             _read_aiperf,
-            itl="mean of each request",
+            itl=_BY_REQUEST,
+        ),
+        Rival(
+            "inference-perf", "0.8 GB", _inference_perf, _inference_perf_run, _read_inference_perf
         ),
     )
+}
+OTHERS = [name for name in RIVALS if name != "leadline"]
+# Where their environments are if Leadline itself has installed them.
+INSTALLED = {
+    "vllm": "engines/vllm-0.32.0-cpu",
+    "sglang-python": "test-engines/sglang-0.5.6.post2",
 }
 
 
@@ -183,7 +369,9 @@ RIVALS = {
 
 def install(names: Sequence[str], given: dict[str, Path]) -> dict[str, Path]:
     """The folder of each rival; sizes are told before anything is fetched."""
-    missing = [n for n in names if n not in given and not (CACHE / n / "done").exists()]
+    found = {name: ENGINES / place for name, place in INSTALLED.items()}
+    homes = {name: home for name, home in found.items() if home.exists()} | given
+    missing = [n for n in names if n not in homes and not (CACHE / n / "done").exists()]
     for name in missing:
         print(f"{name}: {RIVALS[name].size} into {CACHE / name}", flush=True)  # noqa: T201
     for name in missing:
@@ -191,37 +379,89 @@ def install(names: Sequence[str], given: dict[str, Path]) -> dict[str, Path]:
         home.mkdir(parents=True, exist_ok=True)
         RIVALS[name].install(home)
         (home / "done").touch()
-    return {name: given.get(name, CACHE / name) for name in names}
+    return {name: homes.get(name, CACHE / name) for name in names}
 
 
-def race(name: str, home: Path, folder: Path, server_options: Sequence[str]) -> Outcome:
-    """One rival on the scenario of the benchmark: 256 users, 200 tokens at 10 ms, two rounds."""
-    tokenizer, results = make_tokenizer(folder / "tokenizer"), folder / name
+def race(
+    name: str, home: Path, folder: Path, it: Scenario, server_options: Sequence[str]
+) -> Outcome | str:
+    """What one rival reports of a scenario beside what was true; or why it could not be run."""
+    tokenizer, results = make_tokenizer(folder / "tokenizer"), folder / f"{it.name}-{name}"
     results.mkdir()
-    with serving(*server_options, ttft_s=TTFT_MS / 1e3, itl_s=ITL_MS / 1e3, tokens=TOKENS) as (
-        url,
-        truth,
-    ):
-        argv = [str(part) for part in RIVALS[name].argv(Scene(home, url, tokenizer, results))]
+    with serving(
+        *(*server_options, *it.server_options),
+        ttft_s=it.ttft_ms / 1e3,
+        itl_s=it.itl_ms / 1e3,
+        tokens=it.tokens,
+        mode=it.mode,
+    ) as (url, truth):
+        scene = Scene(home, url, tokenizer, results, it)
+        argv = [str(part) for part in RIVALS[name].argv(scene)]
         begun_ns = time.perf_counter_ns()
-        memory_mb, cpu_s = _run(argv, results / "output.txt")
-    return outcome(name, RIVALS[name].read(results), truth, begun_ns, memory_mb, cpu_s)
+        memory_mb, cpu_s, problem = run_watched(argv, results / "output.txt")
+    if problem:
+        return problem
+    try:
+        reported = RIVALS[name].read(results)
+        return outcome(name, version(name, home), it, reported, truth, begun_ns, memory_mb, cpu_s)
+    except (OSError, LookupError, ValueError, TypeError) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def version(name: str, home: Path) -> str:
+    """Of its distribution in that folder; ours is the one that runs."""
+    if name == "leadline":
+        return distribution_version(name)
+    package = name.removesuffix("-python").removesuffix("-rust").replace("-", "_")
+    places = (f"lib/python*/site-packages/{package}*-*.dist-info", f"{package}-*.whl")
+    found = sorted(path.name for place in places for path in home.glob(place))
+    return next((n.split("-")[1].removesuffix(".dist") for n in found), "unknown")
 
 
 def outcome(
-    name: str, reported: Reported, truth: Truth, begun_ns: int, memory_mb: float, cpu_s: float
+    name: str,
+    version: str,
+    it: Scenario,
+    reported: Reported,
+    truth: Truth,
+    begun_ns: int,
+    memory_mb: float,
+    cpu_s: float,
 ) -> Outcome:
-    whole = [line for line in truth.values() if len(line.sent_ns) == TOKENS]
-    true_ttft = _p50_p99(np.array([line.sent_ns[0] - line.arrived_ns for line in whole]) / 1e6)
-    true_itl = _p50_p99(np.concatenate([np.diff(line.sent_ns) for line in whole]) / 1e6)
+    lines = list(truth.values())
+    if not lines:
+        raise ValueError("no request came")
+    true = Reported((0, 0), (0, 0), (0, 0)) if it.mode == "flood" else _true(lines, it)
+    parsed_per_s = reported.tokens_per_s if it.mode == "flood" else None
+    begun, ended = (min(n.arrived_ns for n in lines), max(n.gone_ns[-1] for n in lines))
     return Outcome(
         name,
-        start_s=(min(line.arrived_ns for line in truth.values()) - begun_ns) / 1e9,
-        ttft_ms=_minus(reported.ttft_ms, true_ttft),
-        itl_ms=_minus(reported.itl_ms, true_itl),
+        version,
+        start_s=(begun - begun_ns) / 1e9,
+        ttft_ms=_minus(reported.ttft_ms, true.ttft_ms),
+        itl_ms=_minus(reported.itl_ms, true.itl_ms),
+        e2e_ms=_minus(reported.e2e_ms, true.e2e_ms),
+        true_itl99_ms=true.itl_ms[1],
+        tokens_per_s=parsed_per_s or len(lines) * it.tokens / ((ended - begun) * 1e-9),
         memory_mb=memory_mb,
         cpu_s=cpu_s,
     )
+
+
+def times(value: float, own: float) -> str:
+    """How many times ours; an error counts as what the log itself does not know, at least.
+
+    Figures of time are in milliseconds, and no other is that small.
+    """
+    ratio = max(abs(value), LOG_MS) / max(abs(own), LOG_MS)
+    return f"{ratio:,.0f}x" if ratio >= 10 else f"{ratio:.2g}x"  # noqa: PLR2004
+
+
+def _true(lines: Sequence[Line], it: Scenario) -> Reported:
+    whole = [line for line in lines if len(line.sent_ns) == it.tokens]
+    ttft, e2e = (np.array([n.sent_ns[k] - n.arrived_ns for n in whole]) / 1e6 for k in (0, -1))
+    gaps = np.concatenate([np.diff(line.sent_ns) for line in whole]) / 1e6
+    return Reported(_p50_p99(ttft), _p50_p99(gaps), _p50_p99(e2e))
 
 
 def _minus(found: tuple[float, float], true: tuple[float, float]) -> tuple[float, float]:
@@ -232,25 +472,27 @@ def _p50_p99(values: Any) -> tuple[float, float]:
     return float(np.percentile(values, 50)), float(np.percentile(values, 99))
 
 
-def _run(argv: list[str], output: Path) -> tuple[float, float]:
-    """(most memory of its processes in MB, CPU seconds); ``SystemExit`` with its last words."""
+def run_watched(argv: list[str], output: Path) -> tuple[float, float, str]:
+    """(most memory of its processes in MB, CPU seconds, its last words if it failed)."""
     watch = _Watch()
     with output.open("w") as out:
         env = {**os.environ, "HF_HUB_DISABLE_TELEMETRY": "1", "NO_COLOR": "1"}
-        process = subprocess.Popen(argv, stdout=out, stderr=subprocess.STDOUT, env=env)
+        process = subprocess.Popen(
+            argv, stdout=out, stderr=subprocess.STDOUT, env=env, start_new_session=True
+        )
         watch.begin(process.pid)
         try:
-            code = process.wait(LIMIT_S)
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
+            code: int | str = process.wait(LIMIT_S)
+        except subprocess.TimeoutExpired:
+            code = f"nothing within {LIMIT_S} s"
         finally:
             watch.end()
-    if code:
-        last = output.read_text(errors="replace").splitlines()[-12:]
-        raise SystemExit(f"{argv[0]} ended with code {code}:\n" + "\n".join(last))
-    return watch.memory_mb, watch.cpu_s
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    words = output.read_text(errors="replace").splitlines() or ["nothing"]
+    problem = f"ended with {code}: {words[-1][:200]}" if code else ""
+    return watch.memory_mb, watch.cpu_s, problem
 
 
 class _Watch:

@@ -27,7 +27,8 @@ def _reference_maker() -> ModuleType:
 
 
 @pytest.mark.parametrize(
-    "name", ["commands.md", "campaign.md", "findings.md", "objections.md", "lint.md"]
+    "name",
+    ["commands.md", "campaign.md", "findings.md", "objections.md", "lint.md", "instrument.md"],
 )
 def test_reference_is_what_the_code_says(name: str) -> None:
     written = (ROOT / "docs" / "reference" / name).read_text(encoding="utf-8")
