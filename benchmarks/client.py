@@ -22,6 +22,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import racing
 import rivals
 from racer import load
 from record import save
@@ -53,7 +54,7 @@ class Row(NamedTuple):
 def main() -> None:
     options = _parse()
     console = Console(width=160)
-    homes = rivals.install(options.rivals, dict(options.home))
+    homes = racing.install(options.rivals, dict(options.home))
     load_before = os.getloadavg()[0]
     os.sched_setaffinity(0, {CLIENT_CORE})
     if options.realtime:
@@ -78,7 +79,7 @@ def _as_data(
     realtime: bool,
     rows: list[Row],
     ladder: list[Step],
-    races: dict[str, dict[str, rivals.Outcome | str]],
+    races: dict[str, dict[str, racing.Outcome | str]],
 ) -> dict[str, Any]:
     return {
         "realtime": realtime,
@@ -233,12 +234,12 @@ PARTS: dict[str, Callable[[], list[Row]]] = {
 }
 
 
-def race(scenario: str, homes: dict[str, Path]) -> dict[str, rivals.Outcome | str]:
+def race(scenario: str, homes: dict[str, Path]) -> dict[str, racing.Outcome | str]:
     options = [f"--core={SERVER_CORE}", *SERVER_OPTIONS]
     with tempfile.TemporaryDirectory() as folder:
         it = rivals.SCENARIOS[scenario]
         return {
-            name: rivals.race(name, home, Path(folder), it, options) for name, home in homes.items()
+            name: racing.race(name, home, Path(folder), it, options) for name, home in homes.items()
         }
 
 
@@ -299,7 +300,7 @@ def show_ladder(console: Console, steps: list[Step]) -> None:
 
 
 def show_race(
-    console: Console, scenario: str, outcomes: Mapping[str, rivals.Outcome | str]
+    console: Console, scenario: str, outcomes: Mapping[str, racing.Outcome | str]
 ) -> None:
     """Reported minus true; "x" is how many times ours."""
     table = Table(title=f"side by side: {rivals.SCENARIOS[scenario]}", box=None)
@@ -325,12 +326,12 @@ def show_race(
     console.print(table)
 
 
-def _biases(it: rivals.Outcome) -> tuple[float, ...]:
+def _biases(it: racing.Outcome) -> tuple[float, ...]:
     return (*it.ttft_ms, *it.itl_ms, *it.e2e_ms)
 
 
 def _times(value: float, own: float, is_ours: bool) -> str:
-    return "" if is_ours else f" ({rivals.times(value, own)})"
+    return "" if is_ours else f" ({racing.times(value, own)})"
 
 
 if __name__ == "__main__":

@@ -28,11 +28,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
+import racing
 import rivals
 from real_tokenizers import FOLDER, TOKENIZERS, open_corpus, prepare_texts
 from record import save
@@ -54,22 +56,29 @@ Row = dict[str, Any]
 def main() -> None:
     options = _parse()
     console, load_before = Console(width=150), os.getloadavg()[0]
-    texts, found = prepare_texts(), {}
-    for part in options.parts:
-        found[part] = list(PARTS[part](texts))
-        show(console, part, found[part])
+    if options.realtime:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(10))
+    texts, found = prepare_texts(), {"realtime": options.realtime}
+    parts = [(part, PARTS[part]) for part in options.parts]
     if options.rivals:
-        found["rivals"] = list(race_rivals(options.rivals, options.rival_tokens, texts))
-        show(console, "rivals", found["rivals"])
-    loads = (load_before, os.getloadavg()[0])
-    console.print("load average {:.2f} before, {:.2f} after".format(*loads))
-    if options.save:
-        save(options.save, loads, found)
+        racing = partial(race_rivals, options.rivals, options.rival_tokens)
+        parts.append(("rivals", racing))
+    for part, measure in parts:
+        rows = found[part] = []
+        for row in measure(texts):
+            rows.append(row)
+            if options.save:  # whatever may end the run before the last
+                save(options.save, (load_before, os.getloadavg()[0]), found)
+        show(console, part, rows)
+    console.print(f"load average {load_before:.2f} before, {os.getloadavg()[0]:.2f} after")
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parts", nargs="*", default=list(PARTS), choices=list(PARTS))
+    parser.add_argument(
+        "--realtime", action="store_true", help="what runs does not wait for other processes (root)"
+    )
     parser.add_argument("--rivals", nargs="*", default=[], choices=rivals.OTHERS)
     parser.add_argument("--rival-tokens", type=int, default=2 * MIB)
     parser.add_argument("--save", type=Path, help="add what is found to this file")
@@ -306,7 +315,7 @@ PARTS: dict[str, Callable[[list[str]], Iterator[Row]]] = {
 
 def race_rivals(names: Sequence[str], tokens: int, texts: list[str]) -> Iterator[Row]:
     """One request of each, start-up and all; tokens counted by encoding what it really sent."""
-    homes = rivals.install(names, {})
+    homes = racing.install(names, {})
     corpus, tokenizer = open_corpus(texts[:2], TOKENIZERS["smollm2"]())
     count = fast_encode(corpus, tokenizer)
     ours = {form: send_apart("smollm2", texts[:2], tokens, 0, form) for form in ("ids", "text")}
@@ -316,9 +325,9 @@ def race_rivals(names: Sequence[str], tokens: int, texts: list[str]) -> Iterator
     for name, home in homes.items():
         sent_or_not = send_as(name, home, tokens)
         if isinstance(sent_or_not, str):
-            yield {"client": name, "version": rivals.version(name, home), "not run": sent_or_not}
+            yield {"client": name, "version": racing.version(name, home), "not run": sent_or_not}
         else:
-            version = rivals.version(name, home)
+            version = racing.version(name, home)
             yield _result(name, version, sent_or_not, fastest, count, tokens)
 
 
@@ -330,7 +339,7 @@ def send_as(name: str, home: Path, tokens: int) -> Sent | str:
         url = f"http://127.0.0.1:{port}"
         argv = rivals.RIVALS[name].argv(rivals.Scene(home, url, FOLDER / "smollm2", results, it))
         begun = time.monotonic()
-        peak_mb, cpu_s, problem = rivals.run_watched(list(map(str, argv)), results / "output.txt")
+        peak_mb, cpu_s, problem = racing.run_watched(list(map(str, argv)), results / "output.txt")
     if not arrivals:
         return problem or "it sent nothing"
     ended, body = max(arrivals, key=lambda arrival: len(arrival[1]))
