@@ -36,6 +36,12 @@ class Scenario(NamedTuple):
     """The server stalls before each token whose number is a multiple of this."""
     input_tokens: int = 64
 
+    def __str__(self) -> str:
+        pace = f"one each {self.itl_ms:g} ms" if self.itl_ms else "as fast as they are taken"
+        stalls = f", {self.stall_ms:g} ms more at every {self.stall_every}th"
+        tokens = f"{self.tokens} tokens, {pace}{stalls if self.stall_every else ''}"
+        return f"{self.name}: {self.users} users, {self.requests} requests, {tokens}"
+
     @property
     def requests(self) -> int:
         return self.users * self.rounds

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from tests.real_engines.conftest import RunCampaign
 from tests.real_engines.environments import VLLM_0_32 as VLLM
@@ -62,6 +65,26 @@ def test_the_hybrid_cache_manager_on_and_off(run_campaign: RunCampaign) -> None:
     refused = [cell for cell in outcome.report["cells"] if "too-long" in cell["deployment"]]
     assert {cell["cause"] for cell in refused} == {"oom"}
     assert "at most 2,097,024" in outcome.report["findings"][0]["remedy"]
+
+
+def test_a_replayed_trace_is_found_in_the_prefix_cache_as_on_its_day(
+    run_campaign: RunCampaign, models: Path
+) -> None:
+    lengths = [(2000, [0, 1, 2, 3]), (1536, [0, 1, 4]), (700, [0, 5]), (512, [6]), (1024, [0, 1])]
+    lines = [
+        {"timestamp": 2000 * n, "input_length": tokens, "output_length": 4, "hash_ids": ids}
+        for n, (tokens, ids) in enumerate(lengths)
+    ]
+    (models / "day.jsonl").write_text("\n".join(map(json.dumps, lines)), "utf-8")
+    outcome = run_campaign("vllm-0.32-trace", VLLM)
+    (cell,) = outcome.report["cells"]
+    assert cell["load"]["answered"] == len(lengths), outcome.stderr
+    # By hand, in blocks of 128: of the last prompt all but the block with its last token.
+    found = 2 * 512 + 512 + (1024 - 128)
+    cache = cell["cache"]
+    assert cache["replayed_tokens"] == cache["cached_tokens"] == found
+    assert (cache["witness"], cache["differing"]) == ("each request", 0)
+    assert cell["load"]["server"]["grown"]["cached_tokens"] == found
 
 
 @pytest.mark.parametrize(
