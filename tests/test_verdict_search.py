@@ -130,6 +130,14 @@ def test_a_server_that_never_was_up_says_why(tmp_path: Path) -> None:
     assert word_answer(search) == "Not started: No memory."
 
 
+def test_a_later_start_that_fails_is_no_level_of_its_own(tmp_path: Path) -> None:
+    run = Searched(tmp_path)
+    run.ask(100, "pass")
+    run.journal.event("cell_failed", cell="x/input_tokens=max", attempt=2)
+    verdict, _ = judged(run.close())
+    assert [cell.cell for cell in verdict.cells] == ["x/input_tokens=100"]
+
+
 @pytest.mark.parametrize("answer", ["pass", "fail"])
 def test_every_form_of_the_report_has_the_search(tmp_path: Path, answer: str) -> None:
     run = Searched(tmp_path, highest=100)

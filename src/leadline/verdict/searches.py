@@ -122,7 +122,7 @@ def list_cells(campaign: Campaign, facts: Facts) -> list[Cell]:
     failed = {line["cell"] for line in facts.named("cell_failed")}
     courses = read_courses(campaign, facts.events)
     cells = {q.cell.key: q.cell for course in courses for q in course.questions}
-    openings = {course.opening.key: course.opening for course in courses}
+    openings = {course.opening.key: course.opening for course in courses if not course.opened}
     return [*cells.values(), *(cell for key, cell in openings.items() if key in failed)]
 
 
