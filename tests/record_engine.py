@@ -1,9 +1,10 @@
 """Record what a real engine prints and answers, as test data.
 
-``python tests/record_engine.py vllm-0.32.0 [--bin FOLDER]`` starts the engine with a tiny model,
-keeps its start-up log, ``/metrics``, ``/v1/models`` and one stream as bytes, then its log on each
-failure that can be provoked here, under ``tests/data/recorded/<engine>/``. Paths of this machine,
-process ids and times are taken out; what is left is word for word.
+``python tests/record_engine.py vllm-0.32.0 [--bin FOLDER] [--only PART]`` starts the engine with a
+tiny model, keeps its start-up log, ``/metrics``, ``/v1/models``, what it tells of itself and one
+stream of each of its routes as bytes, then its log on each failure that can be provoked here, under
+``tests/data/recorded/<engine>/``. Paths of this machine, process ids and times are taken out; what
+is left is word for word. SGLang has a script of its own, ``tests/real_engines/record_sglang.py``.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -56,6 +59,12 @@ class Engine:
     failures: dict[str, tuple[str, tuple[str, ...], dict[str, str]]]
     """Name to (model, further flags, environment)."""
     scratch: Path
+    routes: dict[str, str]
+    """File to the route whose answer it keeps."""
+    native: str = ""
+    """The route of its own that streams."""
+    core: str = ""
+    """How the title of the process begins that its server cannot do without."""
 
 
 def vllm(program: str, folder: Path) -> Engine:
@@ -83,6 +92,8 @@ def vllm(program: str, folder: Path) -> Engine:
             "not-enough-memory": (dense, (), {"VLLM_CPU_KVCACHE_SPACE": "4000"}),
         },
         scratch=folder,
+        routes={"models.json": "/v1/models", "version.json": "/version"},
+        core="VLLM::EngineCore",
     )
 
 
@@ -103,6 +114,8 @@ def llamacpp(_: str, folder: Path) -> Engine:
             "not-enough-memory": (model, ("--ctx-size", "100000000"), {}),
         },
         scratch=folder,
+        routes={"models.json": "/v1/models", "props.json": "/props"},
+        native="/completion",
     )
 
 
@@ -131,6 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("engine", help="vllm-0.32.0, vllm-0.12.0, llamacpp")
     parser.add_argument("--bin", default="", help="folder with the engine's program")
+    parser.add_argument("--only", choices=PARTS, help="one part of it, anew")
     options = parser.parse_args()
     out = OUT / options.engine
     out.mkdir(parents=True, exist_ok=True)
@@ -140,9 +154,9 @@ def main() -> None:
         program = str(Path(options.bin) / "vllm")
         engine = ENGINES[options.engine.partition("-")[0]](program, folder)
         clean = Cleaner(str(folder), str(Path(options.bin).resolve().parent), sys.prefix)
-        record_serving(engine, out, clean)
-        record_killed(engine, out, clean)
-        record_failures(engine, out, clean)
+        for part, record in PARTS.items():
+            if options.only == part or (options.only is None and part != "told"):
+                record(engine, out, clean)
 
 
 def record_serving(engine: Engine, out: Path, clean: Cleaner) -> None:
@@ -150,22 +164,51 @@ def record_serving(engine: Engine, out: Path, clean: Cleaner) -> None:
         wait_healthy(process, url)
         stream = ask(f"{url}/v1/completions", _request())
         (out / "stream.sse").write_bytes(stream)
-        for name, route in (("metrics.txt", "/metrics"), ("models.json", "/v1/models")):
-            text = re.sub(r"(_created\{[^}]*\}) \S+", r"\1 0", ask(url + route).decode())
-            (out / name).write_text(clean(text) if name == "models.json" else text, "utf-8")
+        metrics = ask(f"{url}/metrics").decode()
+        unborn = re.sub(r"(_created\{[^}]*\}) \S+", r"\1 0", metrics)
+        (out / "metrics.txt").write_text(unborn, "utf-8")
+        _keep_routes(engine, url, out, clean)
     (out / "start.log").write_text(clean(log.read_text("utf-8", "replace")), "utf-8")
-    say("start.log, metrics.txt, models.json, stream.sse")
+    say("start.log, metrics.txt, stream.sse")
+
+
+def record_told(engine: Engine, out: Path, clean: Cleaner) -> None:
+    """What it tells of itself, and the stream of its own route; all of this has no times in it."""
+    with started(engine) as (process, url, _):
+        wait_healthy(process, url)
+        _keep_routes(engine, url, out, clean)
+
+
+def _keep_routes(engine: Engine, url: str, out: Path, clean: Cleaner) -> None:
+    for name, route in engine.routes.items():
+        (out / name).write_text(clean(ask(url + route).decode()), "utf-8")
+    if engine.native:
+        (out / "stream-native.sse").write_bytes(ask(url + engine.native, _native_request()))
+    say(", ".join([*engine.routes, *(["stream-native.sse"] if engine.native else [])]))
 
 
 def record_killed(engine: Engine, out: Path, clean: Cleaner) -> None:
     """What is left when the process is killed as the kernel kills for want of memory."""
+    _record_kill(engine, "", out / "killed.log", clean)
+
+
+def record_core_killed(engine: Engine, out: Path, clean: Cleaner) -> None:
+    """The same of the process that its server cannot do without."""
+    if engine.core:
+        _record_kill(engine, engine.core, out / "core-killed.log", clean)
+
+
+def _record_kill(engine: Engine, title: str, kept: Path, clean: Cleaner) -> None:
     with started(engine) as (process, url, log):
         wait_healthy(process, url)
-        os.kill(process.pid, signal.SIGKILL)  # that one only: its children see it and clean up
-        process.wait()
+        server = psutil.Process(process.pid)
+        family = [server, *server.children(recursive=True)]
+        # That one only: the others see it and clean up.
+        next(one for one in family if " ".join(one.cmdline()).startswith(title)).kill()
+        process.wait(FAIL_S)
         time.sleep(CLEAN_UP_S)
-    (out / "killed.log").write_text(clean(log.read_text("utf-8", "replace")), "utf-8")
-    say("killed.log")
+    kept.write_text(clean(log.read_text("utf-8", "replace")), "utf-8")
+    say(kept.name)
 
 
 def record_failures(engine: Engine, out: Path, clean: Cleaner) -> None:
@@ -184,6 +227,15 @@ def record_failures(engine: Engine, out: Path, clean: Cleaner) -> None:
     text = clean(log.read_text("utf-8", "replace"))
     (out / "port-in-use.log").write_text(f"{text}# exit code {code}\n", "utf-8")
     say(f"port-in-use.log: exit code {code}")
+
+
+PARTS: dict[str, Callable[[Engine, Path, Cleaner], None]] = {
+    "serving": record_serving,
+    "told": record_told,
+    "killed": record_killed,
+    "core-killed": record_core_killed,
+    "failures": record_failures,
+}
 
 
 @contextmanager
@@ -258,6 +310,19 @@ def _request() -> dict[str, object]:
         "ignore_eos": True,
         "stream": True,
         "stream_options": usage,
+    }
+
+
+def _native_request() -> dict[str, object]:
+    """As Leadline itself asks llama.cpp."""
+    return {
+        "prompt": [40, 41, 42, 43],
+        "n_predict": 8,
+        "temperature": 0,
+        "stream": True,
+        "timings_per_token": True,
+        "cache_prompt": False,
+        "ignore_eos": True,
     }
 
 

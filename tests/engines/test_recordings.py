@@ -12,6 +12,7 @@ from leadline.diagnose.rule import Evidence
 from leadline.engines.engine import load_engine
 from leadline.engines.statements import Words, read_words
 from leadline.metrics.scrape import read_counters, read_labels
+from leadline.records import Failure
 
 RECORDED = Path(__file__).parents[1] / "data" / "recorded"
 ENGINES = sorted(path.name for path in RECORDED.iterdir())
@@ -38,6 +39,17 @@ FAILURES = [
 ]
 
 
+# llama.cpp's window is its KV cache, SGLang starts with a window
+# that is larger than its pool, and both tell of themselves by other routes.
+PARTS = {"start.log", "bad-flag.log", "missing-model.log", "port-in-use.log", "killed.log"}
+PARTS |= {"not-enough-memory.log", "models.json", "stream.sse"}
+MORE = {
+    "llamacpp": {"props.json", "metrics.txt", "stream-native.sse"},
+    "sglang-0.5.6.post2": {"server_info.json", "metrics-warm.txt", "generate.sse"},
+    "vllm": {"version.json", "metrics.txt", "window-larger-than-kv.log", "core-killed.log"},
+}
+
+
 def lines_of(engine: str, name: str) -> list[str]:
     return (RECORDED / engine / f"{name}.log").read_text(encoding="utf-8").splitlines()
 
@@ -45,6 +57,22 @@ def lines_of(engine: str, name: str) -> list[str]:
 def words_of(engine: str) -> Words:
     facts = load_engine(engine.partition("-")[0])
     return read_words(lines_of(engine, "start"), facts.statements, facts.resolved)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_recordings_of_every_engine_are_whole(engine: str) -> None:
+    kept = {path.name for path in (RECORDED / engine).iterdir() if path.stat().st_size}
+    assert MORE.get(engine, MORE["vllm"]) | PARTS <= kept
+
+
+@pytest.mark.parametrize("engine", ["vllm-0.12.0", "vllm-0.32.0"])
+def test_a_core_that_was_killed_is_told_from_its_servers_last_words(engine: str) -> None:
+    ended = Failure(kind="stream_error", message="EngineCore encountered an issue.")
+    status = "its process VLLM::EngineCore (pid 1) is gone"
+    log = tuple(lines_of(engine, "core-killed")[-400:])
+    finding = explain(Evidence(exit_status=status, log=log, failure=ended))
+    assert (finding.code, finding.cause) == ("RUN030", "crashed")
+    assert status in finding.evidence[0]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
