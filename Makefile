@@ -61,7 +61,8 @@ test-engines-long: $(VENV)/dev.stamp
 test-cluster: $(VENV)/dev.stamp
 	tests/cluster/build.sh $(CLUSTER)
 	LEADLINE_TEST_KUBERNETES=$(CLUSTER) $(BIN)/python -m tests.cluster.cluster around \
-		$(BIN)/pytest tests -m cluster --numprocesses 3 --dist loadfile --durations 10 -rs
+		$(BIN)/pytest tests/deploy tests/end_to_end -m cluster --numprocesses 3 --dist loadfile \
+		--durations 10 -rs
 
 # What every release of vLLM and SGLang takes, read anew from their distributions (about 1 GB of
 # downloads the first time).

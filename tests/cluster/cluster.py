@@ -91,6 +91,8 @@ def _alone() -> Iterator[None]:
 def around(command: list[str]) -> int:
     """The exit code of a command; however it ends, nothing of the cluster is left."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    # A shell's background job ignores it, and so would all that the tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         if is_built():
             os.environ["KUBECONFIG"] = str(up())
