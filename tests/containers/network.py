@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 from pathlib import Path
 
@@ -13,7 +14,7 @@ _TABLES = ("filter", "nat")
 
 def keep_settings(file: Path) -> None:
     """Written down unless an engine has left its own already: the machine's, or a killed one."""
-    if not Path("/sys/class/net", _BRIDGE).exists():
+    if _BRIDGE not in {name for _, name in socket.if_nameindex()}:
         policy = _run("iptables", "-S", "FORWARD").split()[2]
         file.write_text(json.dumps({"forward": _FORWARD.read_text(), "policy": policy}))
 
