@@ -308,7 +308,7 @@ def test_other_children_of_a_server_may_come_and_go(place: Any, tmp_path: Path) 
         start(place.target(), launch, tmp_path / "log", use)
 
 
-@pytest.mark.usefixtures("on_this_machine")
+@on_this_machine
 def test_a_fork_that_has_its_parents_title_is_no_worker(place: Any, tmp_path: Path) -> None:
     """The helper of a worker: whoever runs a program has one for a moment."""
     fork = "child = os.fork() or time.sleep(60); print('child', child, flush=True); serve()"
