@@ -66,6 +66,8 @@ class Launch:
     worker_title: str = ""
     """How the titles of the processes begin that the server cannot do without; empty: unknown."""
     container: Container | None = None
+    api_key_env: str | None = None
+    """A variable: if it has a value, the server wants it as the key of every request."""
 
     @property
     def arguments(self) -> tuple[str, ...]:

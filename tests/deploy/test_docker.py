@@ -35,7 +35,7 @@ from leadline.deploy.target import StartError, deployed
 from leadline.diagnose.explain import explain
 from leadline.diagnose.rule import Evidence
 from leadline.errors import DeployError, SpecError
-from leadline.launch import Devices, Volume
+from leadline.launch import Devices, Endpoint, Volume
 from leadline.render.docker import LABEL, run_arguments
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
@@ -304,6 +304,23 @@ def test_secrets_of_a_file_reach_the_server_and_no_argument(
     asyncio.run(run())
     assert log.read_text().startswith("hf_\n")
     assert "hf_of_the_file" not in " ".join(what.argv)
+
+
+def test_requests_carry_the_key_that_the_server_was_given(
+    place: DockerPlace, tmp_path: Path
+) -> None:
+    file = tmp_path / "secrets.env"
+    file.write_text("VLLM_API_KEY=sesame-12345\n")
+    file.chmod(0o600)
+    what = place.launch("serve()", container={"env_file": str(file)}, api_key_env="VLLM_API_KEY")
+    target = place.target()
+
+    async def run() -> Endpoint:
+        endpoint = await target.start(what, tmp_path / "log", 60, lambda _: None)
+        await target.stop()
+        return endpoint
+
+    assert asyncio.run(run()).headers == {"Authorization": "Bearer sesame-12345"}
 
 
 def test_a_file_of_secrets_that_others_may_read_is_refused(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from leadline.deploy import containers
+from leadline.deploy.env_file import key_headers
 from leadline.deploy.health import is_healthy
 from leadline.deploy.images import require_image
 from leadline.deploy.log import LINE_BYTES, Redact, ServerLog
@@ -120,7 +121,7 @@ class DockerTarget:
         self._pump = threading.Thread(target=_copy_log, args=task, daemon=True)
         self._pump.start()
         await self._wait_ready(launch, timeout_s)
-        return Endpoint(url=launch.base_url, model=launch.served_model)
+        return Endpoint(launch.base_url, launch.served_model, key_headers(launch))
 
     @property
     def facts(self) -> dict[str, Any]:

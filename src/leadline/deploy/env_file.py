@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from leadline.errors import SpecError
-from leadline.launch import Container
+from leadline.launch import Container, Launch
 
 _OTHERS = 0o077
 
@@ -15,6 +15,14 @@ def read_secrets(container: Container) -> dict[str, str]:
     """Those that the container asks for and our environment has, then those of its file."""
     ours = {name: os.environ[name] for name in container.secrets if os.environ.get(name)}
     return ours | (read_env_file(container.env_file) if container.env_file else {})
+
+
+def key_headers(launch: Launch) -> dict[str, str]:
+    """What requests must carry of a server that was given a key."""
+    file = launch.container.env_file if launch.container else None
+    given = {**os.environ, **launch.env, **(read_env_file(file) if file else {})}
+    key = given.get(launch.api_key_env or "")
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def read_env_file(path: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ import aiohttp
 from leadline.deploy import pods
 from leadline.deploy.chronicle import Chronicle
 from leadline.deploy.cluster import Cluster, RefusedError, connect
-from leadline.deploy.env_file import read_secrets
+from leadline.deploy.env_file import key_headers, read_secrets
 from leadline.deploy.forward import Forward
 from leadline.deploy.health import is_healthy
 from leadline.deploy.log import Redact, ServerLog, split_lines
@@ -235,7 +235,7 @@ class KubernetesTarget:
             await watch.look_at_events()
             what = f"not ready within {timeout_s:g} s"
             raise self._start_error(watch, what, "timeout") from None
-        return Endpoint(url=reached.base_url, model=reached.served_model)
+        return Endpoint(reached.base_url, reached.served_model, key_headers(reached))
 
     async def _end(self, cluster: Cluster, watch: PodWatch) -> None:
         """Everything goes but the claims; then the server's own end is waited for."""

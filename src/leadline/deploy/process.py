@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 import psutil
 
+from leadline.deploy.env_file import key_headers
 from leadline.deploy.health import is_healthy
 from leadline.deploy.log import LINE_BYTES, TAIL_LINES, Redact, ServerLog
 from leadline.deploy.ports import word_holder
@@ -59,7 +60,7 @@ class ProcessTarget:
         self._workers.look()
         pids = _pids(process.pid, _family(process.pid))
         self._segments |= mapped_segments(pids)
-        return Endpoint(url=launch.base_url, model=launch.served_model)
+        return Endpoint(launch.base_url, launch.served_model, key_headers(launch))
 
     @property
     def facts(self) -> Mapping[str, Any]:

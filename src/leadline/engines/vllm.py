@@ -43,6 +43,7 @@ def _launch(request: LaunchRequest) -> Launch:
         served_model=served,
         env={**_env(request), **request.env},
         phases=load_phases("vllm"),
+        api_key_env="VLLM_API_KEY",
         worker_title=load_worker_title("vllm"),
     )
 

@@ -137,6 +137,7 @@ class Service:
             env=self.env,
             phases=self.phases,
             container=container,
+            api_key_env="VLLM_API_KEY" if "VLLM_API_KEY" in self.secrets else None,
         )
 
     def mounts(self) -> tuple[Volume, ...]:
