@@ -156,7 +156,8 @@ def test_what_the_server_does_not_tell_leaves_it_undecided(judge: Judge) -> None
 
 def test_too_few_trials_leave_it_undecided(judge: Judge) -> None:
     verdict = judge(recording(answered(100, 1), answered(100, 2)), repeats=3)
-    expected = ("inconclusive", "too-few-trials", "2 of 3 trials made", 1)
+    told = "2 of 3 trials made; the others: not run yet; the same command resumes it"
+    expected = ("inconclusive", "too-few-trials", told, 1)
     assert conclusion(verdict) == expected
     assert not only(verdict).sound
 

@@ -11,7 +11,8 @@ from leadline.engines.engine import LaunchRequest, load_engine
 from leadline.engines.llamacpp import model_file
 from leadline.errors import SpecError
 from leadline.launch import Container, Devices
-from leadline.render.select import Refusal, describe_variant
+from leadline.plan.campaign_plans import Refusal
+from leadline.render.select import describe_variant
 from leadline.render.service import (
     ANYWHERE,
     PORT,

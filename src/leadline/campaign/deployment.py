@@ -17,6 +17,7 @@ from leadline.campaign.words import find_unusable, hear
 from leadline.campaign.work import Work
 from leadline.diagnose.explain import explain
 from leadline.errors import JournalError, LeadlineError, SpecError
+from leadline.plan.campaign_plans import Refusal
 from leadline.records import Purpose
 from leadline.spec import Cell
 
@@ -36,15 +37,9 @@ class DeploymentRun:
 
     async def run(self) -> None:
         """Every owed cell gets a result; nothing that happens here stops the campaign."""
+        self.rule_out()
         plan = self.work.plans.get(self.key)
-        if plan and self.is_ruled_out:
-            self._rule_out(plan.reason, plan.remedy)
-            return
-        refusal = self.container.refusal if self.container else None
-        if refusal and not self.work.options.try_infeasible:
-            self._rule_out(refusal.reason, refusal.cure)
-            return
-        for text in plan.warnings if plan else ():
+        for text in plan.warnings if plan and self._owed() else ():
             self.work.warn(self.key, text)
         while self._owed() or self.limits_owed():
             try:
@@ -56,12 +51,6 @@ class DeploymentRun:
                 return
 
     @property
-    def is_ruled_out(self) -> bool:
-        plan = self.work.plans.get(self.key)
-        infeasible = plan is not None and plan.verdict == "infeasible"
-        return infeasible and not self.work.options.try_infeasible
-
-    @property
     def _start_limit_s(self) -> float:
         timeouts = self.work.campaign.timeouts
         if self.container is None:
@@ -70,54 +59,98 @@ class DeploymentRun:
 
     async def _attempt(self) -> None:
         """One start: until all is done, or a fresh one is needed."""
+        self.work.require(self.key, *self._first_lengths(), starting=True)
         async with self.up() as sender:
             await self._work_off(sender)
+
+    @property
+    def chosen_cells(self) -> list[Cell]:
+        return [cell for cell in self.cells if self.work.is_chosen(cell)]
 
     def _owed(self) -> list[Cell]:
         return [cell for cell in self.cells if self.work.owed_trials(cell)]
 
     def limits_owed(self) -> bool:
-        wanted = any(cell.workload.limit_probes and not cell.is_load for cell in self.cells)
+        """With the last of its cells: who asks for some of them did not ask for these."""
+        left = [cell for cell in self.cells if self.work.missing_trials(cell)]
+        return self.limits_missing() and all(map(self.work.is_chosen, left or self.cells))
+
+    def limits_missing(self) -> bool:
+        """Nothing is asked of a deployment that the plan rules out whole."""
+        possible = [cell for cell in self.cells if cell.key not in self.work.refusals]
+        wanted = any(cell.workload.limit_probes and not cell.is_load for cell in possible)
         return wanted and self.limits_key not in self.work.settled
 
-    def _rule_out(self, reason: str, remedy: str) -> None:
-        for cell in self._owed():
-            self.work.settled.add(cell.key)
-            self.work.journal.event(
-                "cell_infeasible",
-                cell=cell.key,
-                cause="oom",
-                reason=reason,
-                remedy=remedy,
-            )
-        title = f"{self.key}: not started, the plan says it cannot fit: {reason}"
-        self.work.watcher.problem(title, f"  cure: {remedy}")
+    @property
+    def is_complete(self) -> bool:
+        return not any(map(self.work.missing_trials, self.cells)) and not self.limits_missing()
+
+    def _first_lengths(self) -> tuple[int | None, int]:
+        """Of the trial that comes first: who has no time for it need not start a server."""
+        lengths = [(c.workload.longest_input, c.workload.longest_output) for c in self._owed()[:1]]
+        tokens, output_tokens = lengths[0] if lengths else ("max", 0)
+        return (tokens if isinstance(tokens, int) else None), output_tokens
+
+    def rule_out(self) -> None:
+        """What the plan knows not to work is a result, and not started."""
+        refused = {c.key: self.work.refusals.get(c.key) for c in self._owed()}
+        for cell, refusal in refused.items():
+            if refusal:
+                self.work.settled.add(cell)
+                self.work.journal.event(
+                    "cell_infeasible",
+                    cell=cell,
+                    cause=refusal.cause,
+                    reason=refusal.reason,
+                    remedy=refusal.cure,
+                )
+        reasons = {refusal for refusal in refused.values() if refusal}
+        for refusal in reasons:
+            self._tell_refused(refusal, [cell for cell in refused if refused[cell] == refusal])
+
+    def _tell_refused(self, refusal: Refusal, cells: list[str]) -> None:
+        everything = all(cell.key in self.work.refusals for cell in self.cells)
+        what = f"{self.key}: not started" if everything else f"{', '.join(cells)}: not tried"
+        title = f"{what}, the plan says it cannot work: {refusal.reason}"
+        self.work.watcher.problem(title, f"  cure: {refusal.cure}; or --try-infeasible")
 
     @asynccontextmanager
     async def up(self) -> AsyncIterator[Sender]:
         self.attempt += 1
         journal, watcher = self.work.journal, self.work.watcher
-        facts = {"deployment": self.key, "attempt": self.attempt}
-        journal.event("deployment_starting", **facts)
-        watcher.phase(self.key, "starting")
         begun = asyncio.get_running_loop().time()
-        async with serving(
-            self.work.session,
-            self.deployment,
-            journal.log_path(self.key, self.attempt),
-            self._start_limit_s,
-            journal.redact,
-            lambda phase: watcher.phase(self.key, phase),
-            self.container,
-            self.work.owner,
-        ) as served:
+        async with (
+            self._counted(),
+            serving(
+                self.work.session,
+                self.deployment,
+                journal.log_path(self.key, self.attempt),
+                self._start_limit_s,
+                journal.redact,
+                lambda phase: watcher.phase(self.key, phase),
+                self.container,
+                self.work.owner,
+            ) as served,
+        ):
             self._note_ready(served, asyncio.get_running_loop().time() - begun)
             heard = await self._hear(served)
             others = (cells[0].settings for cells in self.work.campaign.starts().values())
             heard = replace(heard, encode=await adopt_tokenizer(heard.encode, others))
             prompts = PromptBuilder(self.work, heard, self.key)
             yield Sender(self.work, heard, self.key, self.attempt, prompts)
-        journal.event("deployment_ended", **facts)
+
+    @asynccontextmanager
+    async def _counted(self) -> AsyncIterator[None]:
+        """A start from its first step to its end, whatever becomes of it."""
+        work, facts = self.work, {"deployment": self.key, "attempt": self.attempt}
+        devices = work.meter.devices.get(self.key)
+        work.journal.event("deployment_starting", **facts, devices=devices)
+        work.watcher.phase(self.key, "starting")
+        with work.meter.up(self.key):
+            try:
+                yield
+            finally:
+                work.journal.event("deployment_ended", **facts)
 
     def _note_ready(self, served: Served, start_s: float) -> None:
         self.work.journal.event(
@@ -207,6 +240,7 @@ class DeploymentRun:
         way = Way(workload.prompt_as, workload.api)
         request = await self._request(sender, purpose, way, tokens, output_tokens)
         label = f"{self.key}: {'at the limit' if purpose == 'edge' else 'over the limit'}"
+        self.work.require(self.key, tokens if purpose == "edge" else None, output_tokens)
         prediction = self.work.model(self.key).predict(tokens) if purpose == "edge" else None
         self.work.watcher.trial_started(label, 1, 1, tokens, prediction)
         record = await sender.send(request)

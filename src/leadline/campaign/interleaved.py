@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from leadline.campaign.deployment import DeploymentRun
 from leadline.campaign.request import Sender
 from leadline.campaign.trials import TrialsRun
 from leadline.errors import JournalError, LeadlineError
-from leadline.spec import Cell
+from leadline.spec import take_turns as order_turns
 
 Up = tuple[DeploymentRun, Sender]
 
@@ -19,21 +19,23 @@ async def take_turns(runs: Sequence[DeploymentRun]) -> None:
     own, as are loads.
     """
     async with AsyncExitStack() as stack:
-        up = [each for run in runs if (each := await _start(run, stack))]
+        up = {run.key: each for run in runs if (each := await _start(run, stack))}
         lost: set[str] = set()
-        for run, sender, cell, trial in _turns(up):
+        for cell, trial in order_turns({run.key: run.chosen_cells for run, _ in up.values()}):
+            run, sender = up[cell.deployment]
             if run.key not in lost and trial in run.work.owed_trials(cell):
                 kept = await TrialsRun(sender, cell, run.cells, only=trial).run()
                 lost |= set() if kept else {run.key}
-        for run, sender in up:
+        for run, sender in up.values():
             if run.key not in lost and run.limits_owed():
                 await run.probe_limits(sender)
 
 
 async def _start(run: DeploymentRun, stack: AsyncExitStack) -> Up | None:
-    owed = [cell for cell in run.cells if not cell.is_load and run.work.owed_trials(cell)]
-    if run.is_ruled_out or not owed:
+    run.rule_out()
+    if not any(run.work.owed_trials(cell) for cell in run.cells if not cell.is_load):
         return None
+    run.work.require(run.key, None, 0, starting=True)
     try:
         sender = await stack.enter_async_context(run.up())
         await run.warm_up(sender)
@@ -43,15 +45,3 @@ async def _start(run: DeploymentRun, stack: AsyncExitStack) -> Up | None:
         run.note_not_up(error)
         return None
     return run, sender
-
-
-def _turns(up: Sequence[Up]) -> Iterator[tuple[DeploymentRun, Sender, Cell, int]]:
-    """Round by round; who begins moves on by one, so that nobody is always first."""
-    rounds = max((cell.workload.repeats for run, _ in up for cell in run.cells), default=0)
-    places = max((len(run.cells) for run, _ in up), default=0)
-    for trial in range(1, rounds + 1):
-        for place in range(places):
-            first = (trial + place) % len(up)
-            for run, sender in (*up[first:], *up[:first]):
-                if place < len(run.cells) and not run.cells[place].is_load:
-                    yield run, sender, run.cells[place], trial

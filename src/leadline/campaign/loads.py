@@ -61,6 +61,7 @@ class LoadRun(CellRun):
         self, origin: Origin, load: Load, step: int, tokens: int
     ) -> tuple[LoadVerdict, list[Record]]:
         work, name = self.work, self.cell.key
+        work.meter.require()
         seed = f"{work.seed}/{step}" if step > 1 else str(work.seed)
         asked = draw_requests(self.cell.workload, load, tokens, seed)
         work.watcher.phase(name, f"building {len(asked)} prompts")

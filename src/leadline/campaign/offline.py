@@ -41,22 +41,20 @@ class OfflineRun(DeploymentRun):
     """Like any deployment: what it owes is done on as many starts as failures make necessary."""
 
     async def _attempt(self) -> None:
+        self.work.require(self.key, *self._first_lengths(), starting=True)
         self.attempt += 1
-        facts = {"deployment": self.key, "attempt": self.attempt}
-        self.work.journal.event("deployment_starting", **facts)
-        self.work.watcher.phase(self.key, "loading")
         log = self.work.journal.log_path(self.key, self.attempt)
         rows = list(self._rows())
         launch = await asyncio.to_thread(self._write, rows, log.parent)
         target = ScriptTarget(self.work.journal.redact)
-        async with scripted(target, launch, log, self._show) as script:
+        async with self._counted(), scripted(target, launch, log, self._show) as script:
             await self._wait_loaded(script, log)
             for row in rows:
+                self.work.meter.require()
                 if not await self._take(script, row):
                     break
-        self.work.journal.event("deployment_ended", **facts)
 
-    def limits_owed(self) -> bool:
+    def limits_missing(self) -> bool:
         return False  # an engine in our own process refuses by an exception, not by a status
 
     def _rows(self) -> Iterator[_Row]:

@@ -8,92 +8,84 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from leadline.campaign.containers import Contained, contain
+from leadline.campaign.budget import BudgetReachedError, Meter
 from leadline.campaign.deployment import DeploymentRun
-from leadline.campaign.draw import require_load
 from leadline.campaign.environment import describe_environment, describe_file
+from leadline.campaign.forecast import Forecast
 from leadline.campaign.interleaved import take_turns
-from leadline.campaign.offline import OfflineRun, plan_script, require_offline
-from leadline.campaign.planning import plan_local
+from leadline.campaign.offline import OfflineRun
 from leadline.campaign.platforms import distinct_platforms, open_services
 from leadline.campaign.search import run_searches
-from leadline.campaign.serving import plan_launch, require_endpoint
 from leadline.campaign.watch import Watcher
-from leadline.campaign.work import RunOptions, Work
+from leadline.campaign.work import Work
 from leadline.engines.llamacpp import model_file
 from leadline.errors import DeployError
-from leadline.journal import Journal, Redactor, Run, create_run, find_unfinished
+from leadline.journal import Journal, Redactor, Run, create_run
 from leadline.load.server import open_session
-from leadline.plan.local_memory import PLAN_SCHEMA
-from leadline.prompts.corpus import Corpus, load_corpus
+from leadline.plan.campaign_plans import CellPlan
+from leadline.plan.estimate import describe_estimate
+from leadline.plan.local_memory import PLAN_SCHEMA, LocalPlan
 from leadline.prompts.needles import answer_tokens
 from leadline.spec import (
-    Campaign,
     Cell,
     ContainerTarget,
     Deployment,
-    EndpointTarget,
     OfflineTarget,
     ProcessTarget,
 )
+from leadline.verdict.spent import read_spent
 
 
 async def run_campaign(
-    campaign: Campaign, campaign_text: str, options: RunOptions, watcher: Watcher, redact: Redactor
+    forecast: Forecast, campaign_text: str, watcher: Watcher, redact: Redactor
 ) -> Path:
-    """Run or resume a campaign; returns the run directory.
+    """Run or resume the campaign that was forecast; returns the run directory.
 
-    A cell that fails is a result. Raises ``LeadlineError`` only for what concerns all of them:
-    a spec that cannot be meant, a missing corpus, a run directory that cannot be written.
+    A cell that fails is a result. Raises ``LeadlineError`` only for what concerns all of them: a
+    run directory that cannot be written, or that another process writes.
     """
-    corpora, containers = _check(campaign)
-    path, resumed = _open_run(campaign, campaign_text, options, redact)
+    campaign = forecast.campaign
+    path = forecast.resumed.path if forecast.resumed else _create(forecast, campaign_text, redact)
     journal = Journal(path, redact)
     try:
         async with open_session() as session:
-            seed = int(Run(path).facts["seed"])
-            work = Work(campaign, options, journal, watcher, session, corpora, seed)
-            work.containers, work.owner = containers, name_owner(Run(path).facts)
-            work.recall(Run(path))
+            work = Work(
+                campaign=campaign,
+                options=forecast.options,
+                journal=journal,
+                watcher=watcher,
+                session=session,
+                corpora=forecast.checked.corpora,
+                containers=forecast.checked.containers,
+                seed=int(Run(path).facts["seed"]),
+                owner=name_owner(Run(path).facts),
+                meter=Meter(campaign.budget, read_spent(Run(path)), forecast.devices),
+                chosen=forecast.chosen if forecast.options.only else None,
+            )
+            work.recall(Run(path), try_infeasible=work.options.try_infeasible)
             await _remove_leftovers(work)
-            _begin(work, resumed=resumed)
-            await (run_searches(work) if campaign.search else _run_cells(work))
-        journal.event("run_finished")
+            _begin(work, forecast)
+            try:
+                whole = await (run_searches(work) if campaign.search else _run_cells(work))
+            except BudgetReachedError as reached:
+                work.stop(reached)
+                whole = False
+            if whole:
+                journal.event("run_finished")
     finally:
         journal.close()
     return path
 
 
-async def _run_cells(work: Work) -> None:
+async def _run_cells(work: Work) -> bool:
+    """Whether nothing is owed any more."""
     starts = work.campaign.starts().items()
     runs = [_stage(cells)(work, key, cells) for key, cells in starts]
     if work.campaign.order == "interleaved":
         await take_turns([run for run in runs if not isinstance(run, OfflineRun)])
     for run in runs:
         await run.run()
-
-
-Corpora = dict[str | tuple[str, ...], Corpus]
-
-
-def _check(campaign: Campaign) -> tuple[Corpora, dict[str, Contained]]:
-    """Everything that can be known to be wrong before time is spent."""
-    containers = {}
-    for key, cells in campaign.starts().items():
-        deployment = cells[0].settings
-        if isinstance(deployment.target, EndpointTarget):
-            require_endpoint(deployment, deployment.target)
-        elif isinstance(deployment.target, OfflineTarget):
-            plan_script(deployment, deployment.target, Path("load.py"))
-        elif isinstance(deployment.target, ContainerTarget):
-            containers[key] = contain(campaign, key, cells)
-        else:
-            plan_launch(deployment, port=1)
-    for cell in campaign.cells():
-        require_load(cell)
-        require_offline(cell)
-    references = {cell.workload.corpus for cell in campaign.cells()} | {campaign.workload.corpus}
-    return {reference: load_corpus(reference) for reference in references}, containers
+    return all(run.is_complete for run in runs)
 
 
 def name_owner(facts: dict[str, Any]) -> str:
@@ -112,24 +104,25 @@ async def _remove_leftovers(work: Work) -> None:
                 work.journal.event("leftover_removed", container=name)
 
 
-def _open_run(
-    campaign: Campaign, text: str, options: RunOptions, redact: Redactor
-) -> tuple[Path, bool]:
-    digest = campaign.digest()
-    unfinished = find_unfinished(options.runs_root, campaign.name, digest)
-    if unfinished and not options.fresh:
-        return unfinished.path, True
+def _create(forecast: Forecast, text: str, redact: Redactor) -> Path:
+    campaign = forecast.campaign
     seed = secrets.randbits(32) if campaign.seed is None else campaign.seed
-    facts = {"campaign": campaign.name, "digest": digest, "seed": seed}
-    return create_run(options.runs_root, campaign.name, facts, text, redact), False
+    facts = {"campaign": campaign.name, "digest": campaign.digest(), "seed": seed}
+    return create_run(forecast.options.runs_root, campaign.name, facts, text, redact)
 
 
-def _begin(work: Work, *, resumed: bool) -> None:
+def _begin(work: Work, forecast: Forecast) -> None:
+    resumed = forecast.resumed is not None
     deployments = {cell.deployment: cell.settings for cell in work.campaign.cells()}
-    work.journal.event("run_resumed" if resumed else "run_started")
+    budget = work.campaign.budget.model_dump(exclude_none=True, exclude_defaults=True)
+    foretold = describe_estimate(forecast.estimate, work.campaign.budget)
+    facts: dict[str, Any] = {"budget": budget, "estimate": foretold}
+    if work.options.only:
+        facts["chosen"] = sorted(forecast.chosen)
+    work.journal.event("run_resumed" if resumed else "run_started", **facts)
     if not resumed:
         work.journal.write("environment.json", _environment(work, deployments))
-    work.plans = {key: plan for key, item in deployments.items() if (plan := plan_local(item))}
+    _heed_plans(work, forecast.plans)
     if not resumed:
         _warn_of_short_answers(work)
     plans = {key: plan.model_dump() for key, plan in work.plans.items()}
@@ -137,6 +130,16 @@ def _begin(work: Work, *, resumed: bool) -> None:
     cells = work.campaign.cells()
     owed = None if work.campaign.search else sum(len(work.owed_trials(cell)) for cell in cells)
     work.watcher.run_started(work.campaign.name, str(work.journal.path), owed, resumed)
+
+
+def _heed_plans(work: Work, plans: dict[str, CellPlan]) -> None:
+    for key, entry in plans.items():
+        if isinstance(entry.plan, LocalPlan):
+            work.plans[entry.cell.deployment] = entry.plan
+        if entry.refusal and not (work.options.try_infeasible or work.campaign.search):
+            work.refusals[key] = entry.refusal
+        if entry.risk:
+            work.warn(entry.cell.deployment, f"{key}: {entry.risk}")
 
 
 def _warn_of_short_answers(work: Work) -> None:

@@ -14,6 +14,7 @@ from leadline.campaign.trials import TrialsRun
 from leadline.campaign.work import Work
 from leadline.journal import Run
 from leadline.metrics.limit import Answer, Ask, judge_limit, next_ask
+from leadline.plan.campaign_plans import CellPlan
 from leadline.plan.local_memory import PLAN_SCHEMA
 from leadline.spec import Cell, ContainerTarget, level_cell
 from leadline.units import show_tokens
@@ -23,14 +24,18 @@ from leadline.verdict.run import judge_cell
 from leadline.verdict.searches import Course, list_cells, read_answer, read_courses, split_changes
 
 
-async def run_searches(work: Work) -> None:
-    """One search after the other; a server that the next question needs too stays up."""
+async def run_searches(work: Work) -> bool:
+    """One search after the other; a server that the next question needs too stays up.
+
+    Whether all of them came to an end.
+    """
     searches = Searches(work)
     while cell := searches.pending():
         _adopt(work, cell)
         await SearchRun(work, searches, cell).run()
         if searches.pending() == cell:
-            return  # its server is out of reach: what is owed stays owed
+            break  # its server is out of reach: what is owed stays owed
+    return True
 
 
 def _adopt(work: Work, cell: Cell) -> None:
@@ -42,6 +47,16 @@ def _adopt(work: Work, cell: Cell) -> None:
         work.journal.write("plan.json", {"schema": PLAN_SCHEMA, "deployments": plans})
     if key not in work.containers and isinstance(cell.settings.target, ContainerTarget):
         work.containers[key] = contain(work.campaign, key, [cell])
+    work.meter.adopt(key)
+    _heed_plan(work, cell)
+
+
+def _heed_plan(work: Work, cell: Cell) -> None:
+    plan, container = work.plans.get(cell.deployment), work.containers.get(cell.deployment)
+    local = CellPlan(cell, plan).refusal if plan else None
+    refusal = local or (container.refusal if container else None)
+    if refusal and not work.options.try_infeasible:
+        work.refusals[cell.key] = refusal
 
 
 class Searches:

@@ -28,6 +28,7 @@ class TrialsRun(CellRun):
     async def _run_trials(self, tokens: int) -> bool:
         owed = self.work.owed_trials(self.cell)
         for trial in owed if self.only is None else {self.only} & set(owed):
+            self.work.require(self.sender.deployment, tokens, self.cell.workload.longest_output)
             record = await self._run_trial(trial, tokens)
             if failure := record.exchange.failure:
                 return await self.fail(failure, tokens)
@@ -96,10 +97,8 @@ class TrialsRun(CellRun):
         return total
 
     def _trial_s(self, cell: Cell) -> float | None:
-        model = self.work.model(self.sender.deployment)
         output_tokens = cell.workload.longest_output
         asked = cell.workload.longest_input
         longest = self.sender.served.max_input_tokens(output_tokens)
         tokens = longest if asked == "max" else asked
-        prediction = model.predict(tokens) if tokens else None
-        return prediction.expected + model.predict_decode_s(output_tokens) if prediction else None
+        return self.work.predict_s(self.sender.deployment, tokens, output_tokens)

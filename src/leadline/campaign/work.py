@@ -1,4 +1,4 @@
-"""What all stages of one run share, and what a resumed run takes up again."""
+"""What all stages of one run share."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from pathlib import Path
 
 import aiohttp
 
+from leadline.campaign.budget import BudgetReachedError, Meter
 from leadline.campaign.containers import Contained
+from leadline.campaign.ledger import Ledger
 from leadline.campaign.watch import Watcher
-from leadline.journal import Journal, Run
-from leadline.metrics.measures import measure
+from leadline.journal import Journal
+from leadline.plan.campaign_plans import Refusal
 from leadline.plan.local_memory import LocalPlan
-from leadline.plan.time import PrefillModel
 from leadline.prompts.corpus import Corpus
 from leadline.prompts.token_corpus import TokenCorpus
-from leadline.records import Finding, Record
+from leadline.records import Finding
 from leadline.spec import Campaign, Cell
 
 
@@ -26,10 +27,12 @@ class RunOptions:
     """Start a new run even if an equal one is unfinished."""
     try_infeasible: bool = False
     """Start even what the plan rules out."""
+    only: tuple[str, ...] = ()
+    """These cells alone, by id, glob or label; empty: all."""
 
 
-@dataclass
-class Work:
+@dataclass(kw_only=True)
+class Work(Ledger):
     campaign: Campaign
     options: RunOptions
     journal: Journal
@@ -37,38 +40,20 @@ class Work:
     session: aiohttp.ClientSession
     corpora: dict[str | tuple[str, ...], Corpus]
     seed: int
-    done: set[tuple[str, int]] = field(default_factory=set)
-    """(cell, trial) pairs that have a record."""
-    settled: set[str] = field(default_factory=set)
-    """Cells that failed or were ruled out, and limits that were probed."""
+    meter: Meter
+    chosen: frozenset[str] | None = None
+    """Keys of the cells that this process is to make; ``None``: all."""
     plans: dict[str, LocalPlan] = field(default_factory=dict)
+    refusals: dict[str, Refusal] = field(default_factory=dict)
+    """Cells that the plan knows not to work, and nobody wants tried."""
     containers: dict[str, Contained] = field(default_factory=dict)
     """What starts each deployment that runs in a container."""
     owner: str = ""
     """Of every container and pod of this run."""
-    models: dict[str, PrefillModel] = field(default_factory=dict)
-    attempts: dict[str, int] = field(default_factory=dict)
     token_corpora: dict[tuple[str, str], TokenCorpus] = field(default_factory=dict)
     """By the text's and the tokenizer's SHA-256."""
 
     _warned: set[str] = field(default_factory=set)
-
-    def recall(self, run: Run) -> None:
-        """Take up what an earlier process has journaled."""
-        for record in run.records():
-            if record.purpose == "trial":
-                self.done.add((record.cell, record.trial))
-                if record.exchange.failure:
-                    self.settled.add(record.cell)
-            if record.purpose == "over_limit":
-                self.settled.add(record.cell)
-            if not record.purpose.startswith("load"):  # its time was not its own
-                self.learn(record)
-        for event in run.events():
-            if event["event"] in ("cell_failed", "cell_infeasible", "cell_loaded"):
-                self.settled.add(event["cell"])
-            if event["event"] == "deployment_starting":
-                self.attempts[event["deployment"]] = event["attempt"]
 
     def warn(self, deployment: str, text: str) -> None:
         """What whoever reads the report should know, once."""
@@ -76,22 +61,25 @@ class Work:
             self._warned.add(text)
             self.journal.event("warning", deployment=deployment, text=text)
 
-    def learn(self, record: Record) -> None:
-        """Let the deployment's time model know an answered request."""
-        measures = measure(record.exchange)
-        if record.exchange.failure is None and measures.ttft_s:
-            model = self.model(record.deployment)
-            model.learn(record.sent.input_tokens, measures.ttft_s, measures.tpot_s)
-
-    def model(self, deployment: str) -> PrefillModel:
-        return self.models.setdefault(deployment, PrefillModel())
+    def is_chosen(self, cell: Cell) -> bool:
+        return self.chosen is None or cell.key in self.chosen
 
     def owed_trials(self, cell: Cell) -> list[int]:
-        """Numbers of the trials still to be made; none for a settled cell, one for a load."""
-        if cell.key in self.settled:
-            return []
-        trials = range(1, 2 if cell.is_load else cell.workload.repeats + 1)
-        return [trial for trial in trials if (cell.key, trial) not in self.done]
+        """Numbers of the trials that this process has to make; one for a load."""
+        return self.missing_trials(cell) if self.is_chosen(cell) else []
+
+    def require(
+        self, deployment: str, tokens: int | None, output_tokens: int, *, starting: bool = False
+    ) -> None:
+        """``BudgetReachedError`` unless the budget has room for one request as long as that."""
+        seconds = self.predict_s(deployment, tokens, output_tokens) or 0.0
+        self.meter.require(seconds, deployment if starting else None)
+
+    def stop(self, reached: BudgetReachedError) -> None:
+        """The budget ends the run early; what it owes stays owed."""
+        self.journal.event("budget_reached", limit=reached.limit, text=reached.text)
+        cure = "the same command with a larger budget resumes"
+        self.watcher.problem(f"stopped by the budget: {reached.text}", f"  cure: {cure}")
 
     def fail(self, finding: Finding) -> None:
         """Journal a failure before showing it."""

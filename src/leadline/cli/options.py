@@ -23,6 +23,15 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Data on stdo
 fresh_option = click.option("--fresh", is_flag=True, help="Start anew; do not resume a killed run.")
 
 
+budget_option = click.option(
+    "--budget",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="What the run may take: time=2h, device_hours=64, usd=40, usd_per_device_hour=4.5, "
+    "usd_per_hour=36. It stops before that is exceeded, and resumes with more.",
+)
+
+
 def read_number(option: str, text: str) -> float:
     """A finite number above 0 given to ``option``."""
     try:

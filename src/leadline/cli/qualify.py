@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from leadline.cli.forecasting import confirm_forecast, show_forecast
 from leadline.cli.options import (
     api_key_env_option,
     api_option,
+    budget_option,
     engine_option,
     find_run,
     fresh_option,
@@ -21,8 +23,10 @@ from leadline.cli.options import (
     tokenizer_option,
 )
 from leadline.cli.running import (
+    change_budget,
     check_options,
     describe_server,
+    report_forecast,
     report_run,
     run_and_report,
     run_on_server,
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
 @click.option("--show", is_flag=True, help="Print the campaign file and stop.")
 def quickstart(runs_root: Path, fresh: bool, as_json: bool, show: bool) -> int:
     """Qualify a small real model on a small real engine, on this machine, in minutes."""
+    from leadline.campaign.work import RunOptions
     from leadline.spec import parse_campaign
 
     text = (files("leadline") / "examples" / "quickstart.yaml").read_text(encoding="utf-8")
@@ -47,7 +52,7 @@ def quickstart(runs_root: Path, fresh: bool, as_json: bool, show: bool) -> int:
         click.echo(text, nl=False)
         return 0
     campaign = parse_campaign(text, source="quickstart.yaml")
-    return run_and_report(campaign, text, runs_root, fresh=fresh, as_json=as_json)
+    return run_and_report(campaign, text, RunOptions(runs_root, fresh=fresh), as_json=as_json)
 
 
 @click.command()
@@ -55,18 +60,39 @@ def quickstart(runs_root: Path, fresh: bool, as_json: bool, show: bool) -> int:
 @runs_option
 @fresh_option
 @click.option("--try-infeasible", is_flag=True, help="Start even what the plan rules out.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="CELL",
+    help="These cells alone, by id, glob, deployment or label (input_tokens=1k); the run goes on "
+    "with the others later.",
+)
+@budget_option
+@click.option("--dry-run", is_flag=True, help="Show cells, order and estimate; start nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask, whatever the estimate says.")
 @json_option
 def run(
-    campaign_file: Path, runs_root: Path, fresh: bool, try_infeasible: bool, as_json: bool
+    campaign_file: Path,
+    runs_root: Path,
+    budget: tuple[str, ...],
+    as_json: bool,
+    dry_run: bool,
+    yes: bool,
+    **options: Any,
 ) -> int:
     """Run a campaign: every deployment, every workload, every failure a result."""
+    from leadline.campaign.forecast import forecast_run
+    from leadline.campaign.work import RunOptions
     from leadline.spec import read_campaign
 
-    campaign = read_campaign(campaign_file)
+    campaign = change_budget(read_campaign(campaign_file), budget)
+    forecast = forecast_run(campaign, RunOptions(runs_root, **options))
+    if dry_run:
+        show_forecast(forecast, as_json=as_json)
+        return 0
+    confirm_forecast(forecast, yes=yes)
     text = campaign_file.read_text(encoding="utf-8")
-    return run_and_report(
-        campaign, text, runs_root, fresh=fresh, as_json=as_json, try_infeasible=try_infeasible
-    )
+    return report_forecast(forecast, text, as_json=as_json)
 
 
 @click.command()

@@ -10,46 +10,71 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from leadline.cli.options import read_pairs
 from leadline.cli.terminal import console, echo_json
 from leadline.errors import SpecError
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
+    from leadline.campaign.forecast import Forecast
+    from leadline.campaign.work import RunOptions
     from leadline.spec import Campaign
 
 _SECRET_NAMES = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 
 
-def run_and_report(
-    campaign: Campaign,
-    text: str,
-    runs_root: Path,
-    *,
-    fresh: bool,
-    as_json: bool,
-    try_infeasible: bool = False,
-) -> int:
+def run_and_report(campaign: Campaign, text: str, options: RunOptions, *, as_json: bool) -> int:
+    from leadline.campaign.forecast import forecast_run
+
+    return report_forecast(forecast_run(campaign, options), text, as_json=as_json)
+
+
+def report_forecast(forecast: Forecast, text: str, *, as_json: bool) -> int:
+    """Run what was forecast, and report what came of it."""
     from leadline.campaign.run import run_campaign
-    from leadline.campaign.work import RunOptions
     from leadline.journal import Redactor
     from leadline.report.progress import watch_on
 
-    options = RunOptions(runs_root, fresh=fresh, try_infeasible=try_infeasible)
     watcher = watch_on(console(stderr=True), plain=as_json)
-    redact = Redactor(campaign_secrets(campaign))
+    redact = Redactor(campaign_secrets(forecast.campaign))
     try:
-        path = await_work(run_campaign(campaign, text, options, watcher, redact))
+        path = await_work(run_campaign(forecast, text, watcher, redact))
     finally:
         watcher.close()
     return report_run(path, as_json=as_json)
 
 
+def change_budget(campaign: Campaign, pairs: tuple[str, ...]) -> Campaign:
+    """The campaign with what ``--budget`` says instead of its file."""
+    from pydantic import ValidationError
+
+    from leadline.spec import Budget
+    from leadline.spec.frozen import nearest
+
+    given = campaign.budget.model_dump(exclude_unset=True) | read_pairs("--budget", pairs)
+    for name in read_pairs("--budget", pairs):
+        if name not in Budget.model_fields or name == "ask_above":
+            raise SpecError(
+                f"{name} is not in a budget{nearest(name, Budget.model_fields)}",
+                where="--budget",
+                cure="for example --budget time=2h",
+            )
+    try:
+        return campaign.model_copy(update={"budget": Budget.model_validate(given)})
+    except ValidationError as error:
+        text = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise SpecError(text, where="--budget", cure="for example --budget time=2h") from None
+
+
 def run_on_server(campaign: Campaign, runs_root: Path, *, as_json: bool) -> int:
     """Always a run of its own, and none for a server that is not there."""
     await_work(_require_server(campaign))
+    from leadline.campaign.work import RunOptions
+
     text = campaign.model_dump_json(indent=2, exclude_unset=True)
-    return run_and_report(campaign, text, runs_root, fresh=True, as_json=as_json)
+    options = RunOptions(runs_root, fresh=True)
+    return run_and_report(campaign, text, options, as_json=as_json)
 
 
 def report_run(path: Path, *, as_json: bool) -> int:

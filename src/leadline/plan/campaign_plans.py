@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from leadline.errors import PlanError
 from leadline.plan.architecture import load_model
@@ -20,6 +21,18 @@ PlanLocal = Callable[[Deployment], LocalPlan | None]
 """Plans what runs on this machine; ``None`` for any other deployment."""
 
 
+_RISK = "risk_"
+"""Codes of what may go wrong, and is tried."""
+
+
+class Refusal(NamedTuple):
+    """Why the plan says that a cell cannot work."""
+
+    cause: str
+    reason: str
+    cure: str
+
+
 @dataclass(frozen=True)
 class CellPlan:
     """``plan`` is None where a cell cannot be planned; ``reason`` then says why."""
@@ -33,6 +46,36 @@ class CellPlan:
         if isinstance(self.plan, LocalPlan):
             return self.plan.verdict == "fits"
         return self.plan is not None and self.plan.binding is None
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """Only what is known not to work; a risk is tried, and so is a server that runs."""
+        if self.cell.settings.target.kind == "endpoint":
+            return None
+        if isinstance(self.plan, LocalPlan):
+            found = Refusal("oom", self.plan.reason, self.plan.remedy)
+            return found if self.plan.verdict == "infeasible" else None
+        binding = self.plan.binding if self.plan else None
+        if binding is None or binding.code.startswith(_RISK):
+            return None
+        return Refusal(binding.code, binding.reason, binding.cure)
+
+    @property
+    def risk(self) -> str:
+        """What may go wrong, in words; empty if nothing is known."""
+        binding = self.plan.binding if isinstance(self.plan, Plan) else None
+        risky = binding is not None and binding.code.startswith(_RISK)
+        return f"{binding.reason}; {binding.cure}" if binding and risky else ""
+
+    @property
+    def devices(self) -> int | None:
+        """That the deployment takes; ``None`` where nobody knows, or they are somebody else's."""
+        given: int | None = getattr(self.cell.settings.target, "devices", None)
+        if given is not None:
+            return given
+        if isinstance(self.plan, LocalPlan):
+            return 0  # llama.cpp, planned for the CPU
+        return self.plan.gpus if self.plan else None
 
     @property
     def gpu_hours(self) -> float:
@@ -88,6 +131,15 @@ def plan_cell(campaign: Campaign, cell: Cell, probes: Probes = ()) -> Plan:
         output_tokens=workload.longest_output,
         probes=probes,
     )
+
+
+def plan_longest(campaign: Campaign, entry: CellPlan) -> CellPlan:
+    """The same cell with the longest prompt that its deployment takes."""
+    workload = entry.cell.workload.model_copy(update={"input_tokens": "max"})
+    cell = entry.cell.model_copy(update={"workload": workload})
+    if isinstance(entry.plan, Plan):
+        return _plan(campaign, cell, ())
+    return CellPlan(cell, entry.plan, entry.reason)
 
 
 def sum_gpu_hours(plans: Sequence[CellPlan]) -> float:

@@ -6,6 +6,7 @@ fit by it cannot run; what fits may still be tight.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,7 +53,8 @@ def plan_llamacpp(
     own words will say it better.
     """
     try:
-        reader = gguf.GGUFReader(str(model))
+        stat = model.stat()
+        reader = _open(model, stat.st_mtime_ns, stat.st_size)
     except (OSError, ValueError, IndexError):  # IndexError: the file ends too early
         return LocalPlan(verdict="unknown", reason=f"{model} is not a readable GGUF file")
     try:
@@ -133,6 +135,12 @@ def _term(name: str, size_bytes: int, formula: str, source: str) -> MemoryTerm:
     return MemoryTerm(
         name=name, size_bytes=size_bytes, formula=formula, source=source, kind="derived"
     )
+
+
+@lru_cache(maxsize=4)
+def _open(model: Path, _written_ns: int, _size_bytes: int) -> gguf.GGUFReader:
+    """A vocabulary takes seconds to read: not once for each window of a matrix."""
+    return gguf.GGUFReader(str(model))
 
 
 class _AbsentError(Exception):

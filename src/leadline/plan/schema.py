@@ -36,6 +36,10 @@ class Finding(Part):
     """How far, with its unit: the value to turn the flag to, or the size of what is missing."""
     kind: Kind = "derived"
 
+    @property
+    def cure(self) -> str:
+        return f"{self.direction} {self.flag}: {self.amount}"
+
 
 class CacheGroup(Part):
     attention: str

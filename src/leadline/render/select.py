@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from leadline.errors import SpecError
-from leadline.plan.campaign_plans import plan_cell
+from leadline.plan.campaign_plans import Refusal, plan_cell
 from leadline.plan.hardware import parse_hardware
-from leadline.plan.schema import Finding
 from leadline.render.service import Service, describe_service
 from leadline.spec import Campaign, Cell
 
 Refused = dict[str, str]
 """Deployment to the plan's reason."""
-
-
-class Refusal(NamedTuple):
-    """Why the plan says that a deployment cannot work."""
-
-    reason: str
-    cure: str
 
 
 def describe_services(
@@ -57,7 +48,7 @@ def describe_variant(
         image=getattr(cell.settings.target, "image", None),
     )
     found = plan.binding
-    return service, Refusal(found.reason, _cure(found)) if found else None
+    return service, Refusal(found.code, found.reason, found.cure) if found else None
 
 
 def _variants(campaign: Campaign, names: Sequence[str]) -> Iterator[tuple[str, list[Cell]]]:
@@ -73,7 +64,3 @@ def _variants(campaign: Campaign, names: Sequence[str]) -> Iterator[tuple[str, l
     for key, group in campaign.starts().items():
         if not names or key.split("/")[0] in names:
             yield key, group
-
-
-def _cure(found: Finding) -> str:
-    return f"{found.direction} {found.flag}: {found.amount}"

@@ -26,6 +26,7 @@ def report_document(run: Run, verdict: RunVerdict) -> dict[str, Any]:
         "searches": [item.model_dump(mode="json") for item in verdict.searches],
         "comparisons": [ratio.model_dump(mode="json") for ratio in verdict.comparisons],
         "target_costs": [cost.model_dump(mode="json") for cost in verdict.target_costs],
+        "spent": verdict.spent.model_dump(mode="json") if verdict.spent else None,
         "findings": [finding.model_dump(mode="json") for finding in verdict.findings],
         "warnings": list(verdict.warnings),
         "environment": run.document("environment.json"),

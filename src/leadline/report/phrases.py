@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from leadline.metrics.statistics import Proportion, Spread
+from leadline.plan.estimate import show_amount
 from leadline.prove.structural import TRIAL_PROOFS
 from leadline.records import Comparison
 from leadline.units import show_rate, show_seconds, show_tokens
@@ -236,3 +237,20 @@ def effective_sentence(item: DeploymentVerdict) -> str:
         f"The model's effective length is {word_tokens(item.effective_tokens)}: recall is 85.6 % "
         "or more at every tested length up to it (RULER's threshold)."
     )
+
+
+def word_spending(verdict: RunVerdict) -> str:
+    """``spent: 1 min 12 s of 10 min 00 s, 0.16 device hours``; empty for a run of old."""
+    spent = verdict.spent
+    if spent is None:
+        return ""
+    amounts = {"time": spent.time_s, "device_hours": spent.device_hours, "usd": spent.usd}
+    shown = [
+        show_amount(name, amount or 0.0) + (f" of {show_amount(name, cap)}" if cap else "")
+        for name, amount in amounts.items()
+        if (cap := spent.limits.get(name)) or amount
+    ]
+    foretold = spent.foretold.get("time_s", {}).get("expected")
+    least = "" if spent.foretold.get("complete") else "at least "
+    before = f" (foretold: {least}{show_seconds(foretold)})" if foretold else ""
+    return f"spent: {', '.join(shown)}{before}"

@@ -14,7 +14,7 @@ from rich.text import Text
 from leadline.plan.campaign_plans import CellPlan, sum_gpu_hours
 from leadline.plan.ledger import Term
 from leadline.plan.local_memory import LocalPlan
-from leadline.plan.schema import Audit, Finding, Plan, Seconds
+from leadline.plan.schema import Audit, Plan, Seconds
 from leadline.plan.search import Candidate
 from leadline.units import show_seconds, show_tokens
 
@@ -118,7 +118,7 @@ def _reasons(plans: Sequence[CellPlan]) -> Iterator[str]:
     for entry in plans:
         plan = entry.plan
         if isinstance(plan, Plan) and plan.binding:
-            yield f"  {entry.cell.key}: {plan.binding.reason}; cure: {_cure(plan.binding)}"
+            yield f"  {entry.cell.key}: {plan.binding.reason}; cure: {plan.binding.cure}"
         elif isinstance(plan, LocalPlan) and plan.reason:
             cure = f"; cure: {plan.remedy}" if plan.remedy else ""
             yield f"  {entry.cell.key}: {plan.reason}{cure}"
@@ -138,12 +138,8 @@ def _verdict(plan: Plan) -> Text:
     text = Text(plan.verdict, style=style)
     for finding in plan.findings:
         text.append(f"\n  {finding.reason}", style="not bold default")
-        text.append(f"\n  cure: {_cure(finding)}", style="not bold default")
+        text.append(f"\n  cure: {finding.cure}", style="not bold default")
     return text
-
-
-def _cure(finding: Finding) -> str:
-    return f"{finding.direction} {finding.flag}: {finding.amount}"
 
 
 def _ledger(plan: Plan) -> Table:

@@ -24,6 +24,7 @@ from leadline.report.phrases import (
     word_length,
     word_limit,
     word_recall,
+    word_spending,
     word_spread,
     word_status,
     word_tokens,
@@ -65,6 +66,8 @@ def print_verdict(console: Console, verdict: RunVerdict) -> None:
 def _print_notes(console: Console, verdict: RunVerdict) -> None:
     notes = (*verdict.warnings, *outlier_sentences(verdict))
     console.print(Group(*(Text(f"! {text}", style="yellow") for text in notes)))
+    if spent := word_spending(verdict):
+        console.print(Text(f"\n{spent}"))
 
 
 def print_runs(console: Console, rows: list[dict[str, str]]) -> None:

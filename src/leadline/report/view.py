@@ -35,6 +35,7 @@ def report_view(run: Run, verdict: RunVerdict) -> dict[str, Any]:
     return {
         "verdict": verdict,
         "outcome": _outcome(verdict),
+        "spent": phrases.word_spending(verdict),
         "counts": phrases.word_counts(verdict),
         "expectation": phrases.expectation_sentence(verdict),
         "seed": NOTHING if verdict.seed is None else str(verdict.seed),

@@ -10,6 +10,7 @@ from leadline.metrics.load_verdict import LoadVerdict, judge_load
 from leadline.metrics.sampling import Sample, read_samples
 from leadline.records import Finding, Record, SelfCheck, Strain
 from leadline.spec import Cell, Load
+from leadline.verdict.schema import NOT_SELECTED
 
 
 class LoadFacts(NamedTuple):
@@ -24,6 +25,13 @@ class LoadFacts(NamedTuple):
     def judge(self) -> LoadVerdict:
         asked = self.load, self.requests
         return judge_load(self.records, *asked, self.strain, self.samples, self.self_check)
+
+
+class EarlyEnd(NamedTuple):
+    """Why a cell is not whole."""
+
+    cause: str
+    reason: str
 
 
 class Facts:
@@ -48,6 +56,20 @@ class Facts:
 
     def last(self, event: str, **facts: str) -> dict[str, Any]:
         return (self.named(event, **facts) or [{}])[-1]
+
+    def early_end(self, cell: str) -> EarlyEnd:
+        """By what the last process of the run was asked to do, and how it ended."""
+        begun = [line for line in self.events if line["event"] in ("run_started", "run_resumed")]
+        chosen = begun[-1].get("chosen") if begun else None
+        if chosen is not None and cell not in chosen:
+            return EarlyEnd(NOT_SELECTED, "not among --only; the same command without it resumes")
+        for line in self.events[self.events.index(begun[-1]) :] if begun else ():
+            if line["event"] == "budget_reached":
+                text = (
+                    f"not run: budget ({line['text']}); the same command with a larger one resumes"
+                )
+                return EarlyEnd("budget", text)
+        return EarlyEnd("not-run", "not run yet; the same command resumes it")
 
     def engine(self, deployment: str) -> Engine:
         ready = self.last("deployment_ready", deployment=deployment)

@@ -16,7 +16,7 @@ from leadline.units import show_tokens
 from leadline.verdict.facts import Facts, LoadFacts
 from leadline.verdict.gates import check_gates, judge_gates
 from leadline.verdict.schema import CellVerdict, Conclusion
-from leadline.verdict.trials import failure_of, incomplete
+from leadline.verdict.trials import failure_of, incomplete, ruled_out
 
 
 def judge_load_cell(cell: Cell, campaign: Campaign, facts: Facts) -> CellVerdict:
@@ -77,10 +77,11 @@ def _range(found: Quantiles | None) -> Spread | None:
 def _conclude_load(
     cell: Cell, verdict: CellVerdict, records: list[Record], facts: Facts
 ) -> Conclusion:
-    if ruled_out := facts.last("cell_infeasible", cell=cell.key):
-        return "infeasible", str(ruled_out.get("cause", "plan")), str(ruled_out["reason"])
+    if refused := ruled_out(cell, verdict, facts):
+        return refused
     if verdict.load is None:
-        return failure_of(cell, verdict, facts) or incomplete(verdict) or ("skipped", "not-run", "")
+        untried = incomplete(verdict, facts) or ("skipped", "not-run", "")
+        return failure_of(cell, verdict, facts) or untried
     return (
         _unanswered(cell, verdict, facts)
         or _warm(cell, records, facts.engine(cell.deployment))

@@ -15,6 +15,7 @@ from leadline.verdict.facts import Facts
 from leadline.verdict.loads import judge_load_cell
 from leadline.verdict.schema import CellVerdict, DeploymentVerdict, RunVerdict
 from leadline.verdict.searches import judge_searches, list_cells
+from leadline.verdict.spent import judge_spending
 from leadline.verdict.targets import cost_targets
 from leadline.verdict.trials import judge_trials
 
@@ -43,6 +44,7 @@ def judge_run(run: Run) -> RunVerdict:
         comparisons=compare_cells(campaign, cells),
         target_costs=tuple(cost_targets(campaign, deployments, cells)),
         searches=tuple(judge_searches(campaign, facts, cells)),
+        spent=judge_spending(run),
     )
 
 

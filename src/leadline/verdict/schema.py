@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -36,6 +36,10 @@ INFRASTRUCTURE = frozenset(
         "unreachable",
     }
 )  # fmt: skip
+
+
+NOT_SELECTED = "not-selected"
+"""Cause of a cell that was left out by ``--only``."""
 
 
 class _Result(BaseModel):
@@ -194,6 +198,19 @@ class TargetCost(_Result):
     ttft: tuple[TtftCost, ...]
 
 
+class Spending(_Result):
+    """What the run has taken so far, and of what."""
+
+    time_s: float
+    device_hours: float
+    usd: float | None = None
+    """At the prices of the budget of its last start; ``None`` without one."""
+    limits: dict[str, float] = {}
+    """The budget of its last start, by amount."""
+    foretold: dict[str, Any] = {}
+    """The estimate that its first start was shown."""
+
+
 class RunVerdict(_Result):
     run_id: str
     campaign: str
@@ -207,20 +224,22 @@ class RunVerdict(_Result):
     comparisons: tuple[Ratio, ...] = ()
     target_costs: tuple[TargetCost, ...] = ()
     searches: tuple[SearchVerdict, ...] = ()
+    spent: Spending | None = None
 
     @property
     def exit_code(self) -> int:
         """0 all passed, or failed as expected; 2 if machinery failed; 1 if anything else did not
-        qualify.
+        qualify. What nobody asked for does not count.
 
         Of searches: 0 if each found its limit. What fails above a limit is part of the answer.
         """
         if self.searches:
             return self._search_code()
-        if any(cell.is_trouble and not cell.is_good for cell in self.cells):
+        asked = [cell for cell in self.cells if cell.cause != NOT_SELECTED]
+        if any(cell.is_trouble and not cell.is_good for cell in asked):
             return 2
         limits = [proof.outcome for item in self.deployments for proof in item.limits]
-        if all(cell.is_good for cell in self.cells) and "fail" not in limits:
+        if all(cell.is_good for cell in asked) and "fail" not in limits:
             return 0
         return 1
 

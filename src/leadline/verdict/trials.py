@@ -79,16 +79,22 @@ def _length(cell: Cell, trials: tuple[Trial, ...], predicted: dict[str, Any]) ->
 
 def _conclude(cell: Cell, verdict: CellVerdict, facts: Facts) -> Conclusion:
     """The first thing that settles the cell, from 'not tried' to 'passed'."""
-    if ruled_out := facts.last("cell_infeasible", cell=cell.key):
-        return "infeasible", str(ruled_out.get("cause", "plan")), str(ruled_out["reason"])
-    failed = failure_of(cell, verdict, facts)
     return (
-        failed
+        ruled_out(cell, verdict, facts)
+        or failure_of(cell, verdict, facts)
         or _unproven(verdict)
-        or incomplete(verdict)
+        or incomplete(verdict, facts)
         or judge_gates(verdict)
         or ("pass", "", "")
     )
+
+
+def ruled_out(cell: Cell, verdict: CellVerdict, facts: Facts) -> Conclusion | None:
+    """Not tried; a later process of the run may have done so all the same."""
+    told = facts.last("cell_infeasible", cell=cell.key)
+    if not told or verdict.trials or verdict.load or facts.named("cell_failed", cell=cell.key):
+        return None
+    return "infeasible", str(told.get("cause", "plan")), str(told["reason"])
 
 
 def failure_of(cell: Cell, verdict: CellVerdict, facts: Facts) -> Conclusion | None:
@@ -117,10 +123,14 @@ def _unproven(verdict: CellVerdict) -> Conclusion | None:
     return None
 
 
-def incomplete(verdict: CellVerdict) -> Conclusion | None:
-    done = len(verdict.trials)
+def incomplete(verdict: CellVerdict, facts: Facts) -> Conclusion | None:
+    done, ended = len(verdict.trials), facts.early_end(verdict.cell)
     if done == verdict.repeats:
         return None
     if done == 0:
-        return "skipped", "not-run", "not run yet; the same command resumes it"
-    return "inconclusive", "too-few-trials", f"{done} of {verdict.repeats} trials made"
+        return "skipped", ended.cause, ended.reason
+    return (
+        "inconclusive",
+        "too-few-trials",
+        f"{done} of {verdict.repeats} trials made; the others: {ended.reason}",
+    )
