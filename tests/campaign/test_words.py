@@ -13,6 +13,7 @@ from leadline.campaign.serving import Served
 from leadline.campaign.words import find_unusable, hear, understand
 from leadline.engines.engine import load_engine
 from leadline.plan.local_memory import LocalPlan
+from leadline.plan.pool_forecast import forecast_pool
 from leadline.records import Comparison, EngineWords
 from leadline.spec import Deployment
 
@@ -213,3 +214,14 @@ def test_a_figure_that_lies_between_two_printed_ones_is_equal_to_both(
         name="x", unit="x", engine=said, plan=11.375, tolerance=0.005 / 11.375, source="s"
     )
     assert found.equal is equal
+
+
+def test_the_pool_of_an_engine_without_a_server_is_that_of_its_own_batch(tmp_path: Path) -> None:
+    """Seen on vLLM 0.32.0 on a CPU: 4,096 batched tokens, where its server has 2,048."""
+    settings = {"max_model_len": 32768, "max_num_seqs": 1, "enforce_eager": True}
+    model = str(make_model(tmp_path, "experts"))
+    env = {"VLLM_CPU_KVCACHE_SPACE": "1"}
+    facts: dict[str, Any] = {"device": "cpu", "available_bytes": 2**30, "source": "s"}
+    pool = forecast_pool(model, "0.32.0", settings, env, **facts, offline=True)
+    assert (pool.capacity_tokens, round(pool.concurrency, 2)) == (5_711_392, 174.30)
+    assert forecast_pool(model, "0.32.0", settings, env, **facts).capacity_tokens == 6_547_206

@@ -11,6 +11,7 @@ import pytest
 from tests.real_engines.conftest import CAMPAIGNS, RunCampaign, engine_environment
 from tests.real_engines.environments import VLLM_0_32 as VLLM
 from tests.real_engines.environments import require
+from tests.real_engines.outcomes import assert_equal_to_the_plan
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1500)]
 
@@ -28,6 +29,7 @@ def test_tables_of_rows_are_loaded_and_generated(run_campaign: RunCampaign) -> N
     for length in ("8192", "max"):
         row = rows[f"small-pool/input_tokens={length}"]
         assert (row["status"], row["cause"]) == ("fail", "oom")
+    assert_equal_to_the_plan(outcome, deployments=2)
     assert outcome.code == 2
 
 

@@ -167,6 +167,7 @@ def _forecast(
             device=device,
             available_bytes=memory.size_bytes,
             source=memory.source,
+            offline=deployment.target.kind == "offline",
         )
     except PlanError:
         return None  # the engine knows the model, the planner does not: nothing to compare

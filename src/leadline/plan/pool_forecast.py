@@ -63,16 +63,18 @@ def forecast_pool(
     device: str,
     available_bytes: int,
     source: str,
+    offline: bool = False,
 ) -> PoolForecast:
     """The pool that this release makes of ``available_bytes`` per rank.
 
-    ``device`` is ``cpu`` or the campaign's hardware. Raises ``PlanError`` for a model or a setting
-    that cannot be planned.
+    ``device`` is ``cpu`` or the campaign's hardware; ``offline``: loaded without a server, which on
+    a CPU batches otherwise (of other devices this is not known here). Raises ``PlanError`` for a
+    model or a setting that cannot be planned.
     """
     given = read_numbers(spell_options(settings), "vllm")
     release = find_vllm_release(version)
     if device == CPU:
-        given = _cpu_defaults(given) | given
+        given = _cpu_defaults(given, offline=offline) | given
         # The platform switches off scheduling ahead: one batch is in flight.
         release = release.model_copy(update={"batches_in_flight": 1})
     shaped = apply_dtype(load_model(model), given)
@@ -94,14 +96,14 @@ def forecast_pool(
     )
 
 
-def _cpu_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
-    facts = read_table("vllm")["cpu"]
+def _cpu_defaults(given: Mapping[str, Any], *, offline: bool) -> dict[str, Any]:
+    facts, way = read_table("vllm")["cpu"], "offline_" if offline else ""
     world = int(given.get("tensor_parallel_size", 1)) * int(given.get("pipeline_parallel_size", 1))
-    seqs = int(given.get("max_num_seqs", facts["seqs"] * world))
+    seqs = int(given.get("max_num_seqs", facts[f"{way}seqs"] * world))
     return {
         "block_size": facts["block_tokens"],
         "max_num_seqs": seqs,
-        "max_num_batched_tokens": max(facts["batched_tokens"] * world, seqs),
+        "max_num_batched_tokens": max(facts[f"{way}batched_tokens"] * world, seqs),
     }
 
 
