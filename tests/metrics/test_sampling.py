@@ -186,3 +186,24 @@ def test_each_origin_is_cut_for_itself() -> None:
     clock = make_clock(0).model_copy(update={"start_ns": 12, "end_ns": 15})
     found = during([make_record(make_exchange(clock=clock))], samples)
     assert [(s.deployment, s.t_ns) for s in found] == [("x", 10), ("x", 20), ("y", 10), ("y", 20)]
+
+
+def test_a_sampler_ends_whose_parent_was_killed_before_it_was_ready(tmp_path: Path) -> None:
+    """Its word that it is ready then finds nobody: its threads must not go on for ever."""
+    plan = {"run": str(tmp_path), "metrics": None, "devices": True, "pid": None, "interval_s": 0.1}
+    listening, speaking = os.pipe()
+    os.close(listening)
+    sampler = subprocess.Popen(
+        [sys.executable, "-m", "leadline.metrics.sampler"],
+        stdin=subprocess.PIPE,
+        stdout=speaking,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    os.close(speaking)
+    try:
+        sampler.communicate(json.dumps(plan) + "\n", timeout=20)
+    finally:
+        sampler.kill()
+        sampler.wait()
+    assert sampler.returncode > 0

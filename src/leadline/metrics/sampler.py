@@ -39,11 +39,13 @@ def main() -> None:
     ]
     for worker in workers:
         worker.start()
-    for _ in workers:
-        looked.acquire()
-    print("ready", flush=True)  # noqa: T201
-    sys.stdin.read()
-    stopped.set()
+    try:
+        for _ in workers:
+            looked.acquire()
+        print("ready", flush=True)  # noqa: T201
+        sys.stdin.read()
+    finally:  # whoever started us may have been killed before it heard that we are ready
+        stopped.set()
     for worker in workers:
         worker.join()
 
