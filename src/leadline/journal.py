@@ -9,8 +9,11 @@ import fcntl
 import os
 import re
 import shutil
+import socket
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -28,6 +31,7 @@ _SECRET = re.compile(
     r"(\bhf_[A-Za-z0-9]{8,}|\bsk-[A-Za-z0-9_-]{8,}|(?<=Bearer )[A-Za-z0-9._~+/=-]{8,})"
 )
 _REDACTED = "[redacted]"
+_BLOCK_BYTES = 64 * 1024
 
 
 class Redactor:
@@ -66,7 +70,12 @@ class Journal:
         self.path = path
         self.redact = redact or Redactor()
         self._lock = _lock(path)
-        self._files: dict[str, IO[bytes]] = {}
+        self._files: dict[str, FileIO] = {}
+        try:
+            _clear_up(path)
+        except OSError as error:
+            self.close()
+            raise _unwritable(path, error) from error
 
     def close(self) -> None:
         for file in self._files.values():
@@ -102,26 +111,28 @@ class Journal:
         return path
 
     def log_path(self, deployment: str, attempt: int) -> Path:
-        folder = self.path / "logs" / folder_name(deployment) / str(attempt)
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / "server.log"
+        log = log_file(self.path, deployment, attempt)
+        try:
+            log.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(log.parent, error) from error
+        return log
 
     def _append(self, stream: str, *lines: dict[str, Any]) -> None:
-        if stream not in self._files:
-            path = self.path / f"{stream}.jsonl"
-            _mend_torn_line(path)
-            self._files[stream] = path.open("ab")
-        file = self._files[stream]
+        path = self.path / f"{stream}.jsonl"
         try:
-            file.writelines(orjson.dumps(self.redact.within(line)) + b"\n" for line in lines)
-            file.flush()
+            file = self._files.get(stream) or self._open(path)
+            for line in lines:
+                _write_line(file, orjson.dumps(self.redact.within(line)) + b"\n")
             os.fsync(file.fileno())
         except OSError as error:
-            raise JournalError(
-                f"cannot be written: {error.strerror}",
-                where=str(self.path / f"{stream}.jsonl"),
-                cure="free disk space, then run the same command again: it resumes",
-            ) from error
+            raise _unwritable(path, error) from error
+
+    def _open(self, path: Path) -> FileIO:
+        # Without a buffer: what could not be written must not come again when the file is closed.
+        file = self._files[path.stem] = FileIO(path, "ab")
+        sync_folder(path.parent)
+        return file
 
 
 class Run:
@@ -204,6 +215,11 @@ def list_runs(root: Path) -> list[Path]:
     return [path.parent for path in found]
 
 
+def log_file(run: Path, deployment: str, attempt: int) -> Path:
+    """Where the log of one start of a deployment stands, or would."""
+    return run / "logs" / folder_name(deployment) / str(attempt) / "server.log"
+
+
 def find_unfinished(root: Path, campaign: str, digest: str) -> Run | None:
     """The newest run of an equal campaign that never reached its end."""
     for path in sorted((root / campaign).glob("*/run.json"), reverse=True):
@@ -224,11 +240,18 @@ def utc_now() -> str:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write through a neighbour and rename, so that a reader never meets half a file."""
-    neighbour = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write through a neighbour and rename, so that a reader never meets half a file.
+
+    Not even after a power cut: the disk has the content before it has the name.
+    """
+    neighbour = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        neighbour.write_text(text, encoding="utf-8")
+        with neighbour.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         neighbour.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         neighbour.unlink(missing_ok=True)
         raise JournalError(
@@ -247,28 +270,94 @@ def _new_folder(parent: Path, stamp: str) -> Path:
     raise JournalError("a thousand runs in one second", where=str(parent), cure="wait a second")
 
 
+def sync_folder(path: Path) -> None:
+    """A new file is there after a power cut only when its folder is on the disk too."""
+    number = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
 def _lock(path: Path) -> IO[str]:
-    file = (path / ".lock").open("a")
+    """The kernel's own lock: it ends with its holder, whoever gets that pid afterwards.
+
+    What stands in the file only says who holds it, and counts for nothing once nobody does.
+    """
+    try:
+        file = (path / ".lock").open("a+")
+    except OSError as error:
+        raise _unwritable(path / ".lock", error) from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError:
+        holder = _read_holder(file)
         file.close()
         raise JournalError(
-            "another leadline process is writing this run",
+            f"another leadline process is writing this run{holder}",
             where=str(path),
             cure="wait for it, or start a run of its own with --fresh",
         ) from None
+    with suppress(OSError):  # a full disk: then the lock has no name, but holds
+        file.truncate(0)
+        file.write(f"pid {os.getpid()} on {socket.gethostname()} since {utc_now()}")
+        file.flush()
     return file
 
 
+def _read_holder(file: IO[str]) -> str:
+    file.seek(0)
+    named = file.read().strip()
+    return f": {named}" if named else ""
+
+
+def _clear_up(path: Path) -> None:
+    """What a killed writer left half done: a torn last line is owed again."""
+    for stream in path.glob("*.jsonl"):
+        _mend_torn_line(stream)
+    for neighbour in path.rglob(".*.new"):
+        neighbour.unlink()
+
+
 def _mend_torn_line(path: Path) -> None:
-    """Cut off what a killed writer left of its last line: that step is owed again."""
-    if not path.exists():
-        return
-    content = path.read_bytes()
-    if content and not content.endswith(b"\n"):
-        with path.open("r+b") as file:
-            file.truncate(content.rfind(b"\n") + 1)
+    with path.open("r+b") as file:
+        size = whole = file.seek(0, os.SEEK_END)
+        while whole and not _ends_line(file, whole):
+            whole = _last_end(file, whole)
+        if whole < size:
+            file.truncate(whole)
+
+
+def _ends_line(file: IO[bytes], end: int) -> bool:
+    file.seek(end - 1)
+    return file.read(1) == b"\n"
+
+
+def _last_end(file: IO[bytes], before: int) -> int:
+    """Where the last line that ends before there ends, or the start of what was looked at."""
+    begin = max(0, before - _BLOCK_BYTES)
+    file.seek(begin)
+    return begin + file.read(before - begin).rfind(b"\n") + 1
+
+
+def _write_line(file: FileIO, line: bytes) -> None:
+    """All of it or nothing: on a full disk a part may go before the error comes."""
+    begin = os.fstat(file.fileno()).st_size
+    rest = memoryview(line)
+    try:
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError:
+        os.ftruncate(file.fileno(), begin)
+        raise
+
+
+def _unwritable(path: Path, error: OSError) -> JournalError:
+    return JournalError(
+        f"cannot be written: {error.strerror}",
+        where=str(path),
+        cure="make it writable, with space on its disk; then the same command resumes",
+    )
 
 
 def _parse_line(line: bytes, path: Path, number: int) -> dict[str, Any]:
