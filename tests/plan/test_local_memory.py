@@ -7,6 +7,7 @@ import gguf
 import numpy as np
 import pytest
 
+from leadline.plan.gguf_header import GgufHeader
 from leadline.plan.local_memory import plan_llamacpp
 
 GIB = 2**30
@@ -171,3 +172,24 @@ def test_the_memory_of_this_machine_is_used_where_none_is_given(model: Path) -> 
     plan = plan_llamacpp(model, {"ctx_size": 16})
     assert plan.available_bytes is not None
     assert plan.available_bytes > 10**7
+
+
+def test_the_header_is_read_as_the_library_reads_it_less_the_vocabulary(tmp_path: Path) -> None:
+    path = tmp_path / "with-words.gguf"
+    writer = gguf.GGUFWriter(str(path), "llama")
+    writer.add_head_count_kv([2, 4, 8])
+    writer.add_token_list([f"word {n}" for n in range(5000)])
+    writer.add_token_types([1] * 5000)
+    writer.add_block_count(3)
+    writer.add_tensor("weight", np.arange(1000, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    ours, theirs = GgufHeader(str(path)), gguf.GGUFReader(str(path))
+    vocabulary = {"tokenizer.ggml.tokens", "tokenizer.ggml.token_type"}
+    assert list(ours.fields) == list(theirs.fields)
+    assert {name for name, field in ours.fields.items() if not field.data} == vocabulary
+    for name in set(ours.fields) - vocabulary:
+        assert ours.fields[name].contents() == theirs.fields[name].contents()
+    assert (ours.tensors[0].data == theirs.tensors[0].data).all()

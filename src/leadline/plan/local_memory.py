@@ -6,6 +6,7 @@ fit by it cannot run; what fits may still be tight.
 
 from __future__ import annotations
 
+import struct
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ import gguf
 import psutil
 from pydantic import BaseModel, ConfigDict
 
+from leadline.plan.gguf_header import GgufHeader
 from leadline.units import show_bytes, show_tokens
 
 PLAN_SCHEMA = "leadline.plan/1"
@@ -55,7 +57,7 @@ def plan_llamacpp(
     try:
         stat = model.stat()
         reader = _open(model, stat.st_mtime_ns, stat.st_size)
-    except (OSError, ValueError, IndexError):  # IndexError: the file ends too early
+    except (OSError, ValueError, IndexError, struct.error):  # the last two: it ends too early
         return LocalPlan(verdict="unknown", reason=f"{model} is not a readable GGUF file")
     try:
         architecture = str(_field(reader, "general.architecture"))
@@ -94,9 +96,7 @@ def plan_llamacpp(
     )
 
 
-def _kv_bytes_per_token(
-    reader: gguf.GGUFReader, architecture: str, settings: dict[str, Any]
-) -> int:
+def _kv_bytes_per_token(reader: GgufHeader, architecture: str, settings: dict[str, Any]) -> int:
     """Sum over layers of KV heads x (key width + value width), each in its cache type."""
     layers = int(_field(reader, f"{architecture}.block_count"))
     heads = _per_layer(_field(reader, f"{architecture}.attention.head_count"), layers)
@@ -138,16 +138,16 @@ def _term(name: str, size_bytes: int, formula: str, source: str) -> MemoryTerm:
 
 
 @lru_cache(maxsize=4)
-def _open(model: Path, _written_ns: int, _size_bytes: int) -> gguf.GGUFReader:
-    """A vocabulary takes seconds to read: not once for each window of a matrix."""
-    return gguf.GGUFReader(str(model))
+def _open(model: Path, _written_ns: int, _size_bytes: int) -> GgufHeader:
+    """Read once for all windows of a matrix."""
+    return GgufHeader(str(model))
 
 
 class _AbsentError(Exception):
     """The header lacks a field."""
 
 
-def _field(reader: gguf.GGUFReader, name: str, default: Any = None) -> Any:
+def _field(reader: GgufHeader, name: str, default: Any = None) -> Any:
     field = reader.get_field(name)
     if field is None and default is None:
         raise _AbsentError(name)
