@@ -63,7 +63,7 @@ def test_a_server_is_sampled_at_each_interval_and_at_the_end(tmp_path: Path) -> 
     with serving_apart(FakeServer(routes={"/metrics": Answer(BUSY)})) as server:
         begun_ns = time.perf_counter_ns()
         with sampling(run.path, source(server.url), interval_s=0.05):
-            wait_for_lines(run.path / "scrapes.jsonl", 3)
+            wait_for_lines(run.path / "samples.jsonl", 3)
         samples = read_samples(run)
         assert server.headers[0]["Authorization"] == "Bearer sesame-12345"
     assert len(samples) >= 4
@@ -73,7 +73,7 @@ def test_a_server_is_sampled_at_each_interval_and_at_the_end(tmp_path: Path) -> 
     assert begun_ns < ticks[0]
     assert ticks == sorted(ticks)
     assert ticks[-1] < time.perf_counter_ns()
-    assert "sesame" not in (run.path / "scrapes.jsonl").read_text()
+    assert "sesame" not in (run.path / "samples.jsonl").read_text()
 
 
 @pytest.mark.parametrize(
@@ -85,14 +85,14 @@ def test_a_look_that_fails_is_a_line_too(
 ) -> None:
     run = make_run(tmp_path)
     with serving_apart(FakeServer(routes=routes)) as server, sampling(run.path, source(server.url)):
-        wait_for_lines(run.path / "scrapes.jsonl", 1)
+        wait_for_lines(run.path / "samples.jsonl", 1)
     assert read_samples(run)[0].failure == failure
 
 
 def test_nobody_there_is_a_line_too(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     with sampling(run.path, source("http://127.0.0.1:9"), devices=False):
-        wait_for_lines(run.path / "scrapes.jsonl", 1)
+        wait_for_lines(run.path / "samples.jsonl", 1)
     assert (read_samples(run)[0].failure or "").startswith("ConnectionRefusedError")
     assert not (run.path / "telemetry.jsonl").exists()
 
@@ -106,7 +106,7 @@ def test_our_own_process_is_in_the_telemetry(tmp_path: Path) -> None:
     assert own.device == str(os.getpid())
     assert isinstance(own.facts["rss_bytes"], int | float)
     assert any(reading.source == "machine" for reading in readings)
-    assert not (run.path / "scrapes.jsonl").exists()
+    assert not (run.path / "samples.jsonl").exists()
 
 
 def test_the_sampler_ends_with_the_one_who_started_it(tmp_path: Path) -> None:
@@ -135,6 +135,23 @@ def test_a_sampler_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.Monk
     )
     module._stop(hanging)
     assert hanging.returncode == -signal.SIGKILL
+
+
+def test_a_sampler_ends_when_nobody_is_left_to_hear_that_it_is_ready(tmp_path: Path) -> None:
+    plan = {"run": str(make_run(tmp_path).path), "metrics": None, "devices": True}
+    plan |= {"pid": os.getpid(), "interval_s": 0.05, "timeout_s": 1.0}
+    sampler = subprocess.Popen(
+        [sys.executable, "-m", "leadline.metrics.sampler"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert sampler.stdin
+    assert sampler.stdout
+    sampler.stdout.close()
+    sampler.stdin.write(json.dumps(plan).encode() + b"\n")
+    sampler.stdin.close()
+    sampler.wait(20)
 
 
 def test_before_and_after_of_one_request_is_no_sample(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 A process of its own, because a thread would share the interpreter with the client whose ticks are
 measured. The plan comes on stdin as JSON, so that no credential stands in an argv; when stdin
-ends, so does this process. Lines are appended to ``scrapes.jsonl`` and ``telemetry.jsonl``.
+ends, so does this process. Lines are appended to ``samples.jsonl`` and ``telemetry.jsonl``,
+which nobody else writes: who started us may be killed in the middle of a line of its own.
 Ticks are ``perf_counter_ns``, which is one clock for all processes of a machine.
 """
 
@@ -15,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from io import FileIO
 from pathlib import Path
 from time import perf_counter_ns
 from urllib.parse import urlsplit
@@ -23,6 +25,7 @@ from leadline.metrics.lines import Line, scrape_line
 
 _NICENESS = 5
 _OK = 200
+_LOOK_S = 5.0
 _MOST_BYTES = 16 * 2**20
 
 Measure = Callable[[], Iterable[Line]]
@@ -41,10 +44,10 @@ def main() -> None:
         worker.start()
     try:
         for _ in workers:
-            looked.acquire()
+            looked.acquire(timeout=_LOOK_S)  # one that failed at once will never look
         print("ready", flush=True)  # noqa: T201
         sys.stdin.read()
-    finally:  # whoever started us may have been killed before it heard that we are ready
+    finally:  # also when nobody is there any more to hear it
         stopped.set()
     for worker in workers:
         worker.join()
@@ -53,7 +56,7 @@ def main() -> None:
 def _tasks(plan: Line) -> Iterable[tuple[Measure, Path]]:
     run = Path(plan["run"])
     if plan["metrics"]:
-        yield (lambda: [scrape(plan["metrics"], plan["timeout_s"])]), run / "scrapes.jsonl"
+        yield (lambda: [scrape(plan["metrics"], plan["timeout_s"])]), run / "samples.jsonl"
     if plan["devices"]:
         from leadline.metrics.devices import open_devices
 
@@ -69,17 +72,28 @@ def _watch(
     looked: threading.Semaphore,
 ) -> None:
     """At once, then at each interval whatever the last one took, and once more at the end."""
-    with path.open("ab", buffering=0) as file:
+    with FileIO(path, "ab") as file:
         due_ns = perf_counter_ns()
         while True:
             ended = stopped.is_set()
             for line in measure():
-                file.write(json.dumps(line).encode() + b"\n")
+                _append(file, json.dumps(line).encode() + b"\n")
             looked.release()
             if ended:
                 return
             due_ns = max(due_ns + int(interval_s * 1e9), perf_counter_ns())
             stopped.wait((due_ns - perf_counter_ns()) * 1e-9)
+
+
+def _append(file: FileIO, line: bytes) -> None:
+    """The whole line or, on a full disk, none of it; the run goes on without."""
+    begin = os.fstat(file.fileno()).st_size
+    try:
+        written = file.write(line)
+    except OSError:
+        written = 0
+    if written < len(line):
+        os.ftruncate(file.fileno(), begin)
 
 
 def scrape(metrics: Line, timeout_s: float) -> Line:

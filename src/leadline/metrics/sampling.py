@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,7 +38,7 @@ class MetricsSource:
 
 
 class Sample(BaseModel):
-    """One look at a server's metrics, in ``scrapes.jsonl``."""
+    """One look at a server's metrics, in ``samples.jsonl``."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -126,9 +127,9 @@ def sampling(
 
 
 def read_samples(run: Run) -> list[Sample]:
-    """The samples of a run; a before and after of one request is none."""
-    lines = (line for line in run.lines("scrapes") if line.get("schema") == SAMPLE_SCHEMA)
-    return [Sample.model_validate(line) for line in lines]
+    """The samples of a run; older ones stand among the looks before and after single requests."""
+    lines = chain(run.lines("scrapes"), run.lines("samples"))
+    return [Sample.model_validate(line) for line in lines if line.get("schema") == SAMPLE_SCHEMA]
 
 
 def read_telemetry(run: Run) -> list[Reading]:
