@@ -5,6 +5,7 @@ A signature is a rule whose check is a pattern. Keys of an entry:
 ``pattern``      searched in each line's own text; named groups are facts for ``amount``
 ``unless``       a line that matches this too is none
 ``needs``        some line must match this as well
+``overcome``     a line behind it that matches this says that it was got over: then it is none
 ``frames``       the line must end a trace that runs through such a function
 ``times``        how many lines must match
 ``weight``       ``cause`` (the default), ``general`` (true, but another may tell more),
@@ -51,6 +52,7 @@ class Signature:
     weight: Weight = "cause"
     unless: str = ""
     needs: str = ""
+    overcome: str = ""
     frames: str = ""
     times: int = 1
     follow: int = 0
@@ -73,6 +75,7 @@ class Signature:
         found = [
             line for text in texts for line in log.spoken[text] if self._is_shown_by(line, log)
         ]
+        found = [line for line in found if line.number > self._overcome_at(log)]
         if len(found) < self.times or not self._holds(log):
             return ()
         return tuple(sorted(found, key=lambda line: line.number))
@@ -104,6 +107,14 @@ class Signature:
         if self.unless and re.search(self.unless, line.raw, re.IGNORECASE):
             return False
         return not self.frames or self._runs_through(line, log)
+
+    def _overcome_at(self, log: Log) -> int:
+        """The number of the last line that says so; 0 if none does."""
+        if not self.overcome:
+            return 0
+        found = re.compile(self.overcome, re.IGNORECASE)
+        numbers = [line.number for t in log.spoken if found.search(t) for line in log.spoken[t]]
+        return max(numbers, default=0)
 
     def _runs_through(self, line: LogLine, log: Log) -> bool:
         exception = log.exception_at(line.number)
