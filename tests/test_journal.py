@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -217,6 +218,30 @@ def test_a_full_disk_is_an_error_with_its_cure(path: Path, monkeypatch: pytest.M
     journal.close()
     assert refusal.value.what == "cannot be written: No space left on device"
     assert refusal.value.where == str(path / "events.jsonl")
+
+
+def test_what_no_longer_fits_leaves_no_part_of_a_line(path: Path) -> None:
+    """A real limit, where the kernel writes a part of the line before it refuses the rest."""
+    with_room = resource.getrlimit(resource.RLIMIT_FSIZE)
+    journal = Journal(path)
+    journal.event("run_started")
+    whole = (path / "events.jsonl").read_bytes()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 10, with_room[1]))
+    try:
+        with pytest.raises(JournalError, match="File too large"):
+            journal.event("warning", text="x" * 100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, with_room)
+    assert (path / "events.jsonl").read_bytes() == whole
+    journal.event("run_finished")
+    journal.close()
+    assert [event["event"] for event in Run(path).events()] == ["run_started", "run_finished"]
+
+
+def test_a_lock_that_a_dead_process_left_holds_nothing(path: Path) -> None:
+    """As after a reboot: the file is there, and its pid may be another program's by now."""
+    (path / ".lock").write_text(f"pid {os.getppid()} on elsewhere since yesterday")
+    Journal(path).close()
 
 
 @given(data=st.data())
