@@ -41,7 +41,7 @@ $(ORACLE)/stamp: $(VENV)/dev.stamp
 
 # Real engines; one at a time, since they share the cores.
 end-to-end:
-	$(BIN)/pytest tests/end_to_end -m "not docker" --durations 10
+	$(BIN)/pytest tests/end_to_end -m "not docker and not cluster" --durations 10
 
 # In the order of what matters: the session's time may end before the last.
 REAL_ENGINES := $(addprefix tests/real_engines/,test_vllm.py test_sglang.py \
