@@ -58,6 +58,21 @@ deployments:
       no_such_thing: 1
   two: {extends: one, settings: {max_num_seqs: 8}}
 """
+VALUES = """
+servingEngineSpec:
+  modelSpec:
+    - name: served
+      repository: vllm/vllm-openai
+      tag: v0.12.0
+      pvcStorage: 230Gi
+      vllmConfig:
+        extraArgs:
+          - --max-num-seqs
+          - "8"
+          - --no-such-thing
+      env:
+        - {name: HF_HOME, value: /root/.cache/huggingface}
+"""
 PYTHON = """
 import vllm
 KW = dict(max_model_len=2**13)
@@ -78,12 +93,20 @@ LLM(no_such_thing=1)
         ("compose.yaml", COMPOSE, 7),
         ("k8s.yml", KUBERNETES, 14),
         ("campaign.yaml", CAMPAIGN, 9),
+        ("x.values.yaml", VALUES, 12),
         ("a.py", PYTHON, 6),
     ],
 )
 def test_what_is_wrong_is_found_at_its_line(name: str, text: str, line: int) -> None:
     found = [each for each in lint_text(name, text) if each.code == "ARG001"]
     assert {each.line for each in found} == {line}
+
+
+def test_weights_outside_of_the_claim_of_a_chart_are_not_kept() -> None:
+    """The chart points HF_HOME to its claim; a variable of the model's own wins over that."""
+    outside = {each.code for each in lint_text("x.values.yaml", VALUES)}
+    within = {each.code for each in lint_text("x.values.yaml", VALUES.partition("      env:")[0])}
+    assert outside - within == {"CTR008"}
 
 
 def test_variables_arrays_and_defaults_are_followed() -> None:

@@ -80,7 +80,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Container:
-    kind: Literal["docker", "compose", "kubernetes"]
+    kind: Literal["docker", "compose", "kubernetes", "values"]
     place: Place
     image: Given | None = None
     options: Mapping[str, tuple[Given, ...]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Compose files and Kubernetes manifests: the containers in them that start an engine."""
+"""Compose files, Kubernetes manifests, Helm values: what in them starts an engine."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ _DEVICE_KEYS = (
     "aws.amazon.com/neuron",
     "aws.amazon.com/neuroncore",
 )
+_CHART_MOUNTS = {"/data": "claim"}
 _SHELLS = ("sh", "bash", "/bin/sh", "/bin/bash")
 
 
@@ -49,6 +50,34 @@ def read_compose(document: Document) -> Iterator[Found]:
         yield Found(
             container, _unwrap(words), dict(_compose_env(document, service)), entry is not None
         )
+
+
+def read_values(document: Document) -> Iterator[Found]:
+    """Values of the vLLM production stack's chart: a served model each.
+
+    With ``pvcStorage`` the chart mounts a claim at /data and points HF_HOME there.
+    """
+    for spec in document.each(document.get(document.root, "servingEngineSpec", "modelSpec")):
+        extra = document.get(spec, "vllmConfig", "extraArgs")
+        container = Container(
+            kind="values",
+            place=document.place(spec),
+            image=_image_of_values(document, spec),
+            mounts=_CHART_MOUNTS if document.get(spec, "pvcStorage") else {},
+            devices=_devices({_DEVICE_KEYS[0]: document.plain(document.get(spec, "requestGPU"))}),
+        )
+        yield Found(
+            container, (tuple(_command(document, extra)),), dict(_pod_env(document, spec)), False
+        )
+
+
+def _image_of_values(document: Document, spec: Node) -> Given | None:
+    repository, tag = document.get(spec, "repository"), document.get(spec, "tag")
+    if repository is None or tag is None:
+        return None
+    place = document.place(tag)
+    image = f"{document.plain(repository)}:{document.plain(tag)}"
+    return Given("image", "image", image, place, place, place)
 
 
 def read_kubernetes(documents: list[Document]) -> Iterator[Found]:
@@ -191,7 +220,7 @@ def _healthcheck(document: Document, service: Node) -> Iterator[Probe]:
     yield Probe(
         kind="health",
         place=document.place(node),
-        path=" ".join(test) if isinstance(test, list) else str(test),
+        path=" ".join(map(str, test)) if isinstance(test, list) else str(test),
         initial_s=_seconds(read.get("start_period", 0)),
         period_s=_seconds(read.get("interval", 30)),
         timeout_s=_seconds(read.get("timeout", 30)),

@@ -15,7 +15,7 @@ from leadline.lint.command import Command, Container, Given, Place, Word
 from leadline.lint.docker import read_docker_run
 from leadline.lint.documents import read_documents
 from leadline.lint.images import parse_image
-from leadline.lint.manifests import Found, read_compose, read_kubernetes
+from leadline.lint.manifests import Found, read_compose, read_kubernetes, read_values
 from leadline.lint.python import Program, read_program
 from leadline.lint.shell import check_readable, read_script, split_command
 from leadline.lint.words import Start, find_start, join_places, read_arguments
@@ -255,13 +255,16 @@ def _read_yaml(file: str, text: str) -> Reading:
         return Reading(tuple(map(_identify, campaigns.read_commands(text, documents[0], file))))
     if "services" in keys:
         found: list[Found] = [each for d in documents for each in read_compose(d)]
+    elif "servingEngineSpec" in keys:
+        found = [each for d in documents for each in read_values(d)]
     elif "kind" in keys:
         found = list(read_kubernetes(documents))
     else:
         raise SpecError(
-            "neither a compose file, nor Kubernetes objects, nor a campaign",
+            "neither a compose file, nor Kubernetes objects, nor Helm values, nor a campaign",
             where=file,
-            cure="give a file with services:, with kind: and apiVersion:, or with deployments:",
+            cure="give a file with services:, with kind: and apiVersion:, with servingEngineSpec:, "
+            "or with deployments:",
         )
     commands = [
         command

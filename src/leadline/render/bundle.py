@@ -107,7 +107,6 @@ def _helm(service: Service, header: str, _: str) -> Named:
             cure="render it for kubernetes",
         )
     repository, _colon, tag = service.image.rpartition(":")
-    weights = next(cache for cache in service.caches if cache.name == "weights")
     assert service.host_bytes  # noqa: S101  (only what a plan has sized is rendered)
     model = {
         "name": service.name,
@@ -118,13 +117,24 @@ def _helm(service: Service, header: str, _: str) -> Named:
         "requestCPU": 2 + 2 * service.devices.per_node,
         "requestMemory": f"{service.host_bytes >> 30}Gi",
         "requestGPU": service.devices.per_node,
-        "pvcStorage": f"{weights.size_bytes >> 30}Gi",
+        "pvcStorage": f"{sum(cache.size_bytes for cache in service.caches) >> 30}Gi",
         "shmSize": f"{service.shm_bytes >> 30}Gi",
         "vllmConfig": {"extraArgs": list(service.arguments[2:])},
-        "env": [{"name": name, "value": value} for name, value in service.env.items()],
+        "env": [{"name": name, "value": value} for name, value in _values_env(service)],
     }
     values = {"servingEngineSpec": {"modelSpec": [model]}}
     yield f"{service.name}.values.yaml", dump_yaml([(values, {})], header)
+
+
+# Where the chart mounts the claim, and points HF_HOME to; ours would win, outside of it.
+_CLAIM = "/data"
+_CLAIMED = {"VLLM_CACHE_ROOT": f"{_CLAIM}/vllm", "TRITON_CACHE_DIR": f"{_CLAIM}/vllm/triton"}
+
+
+def _values_env(service: Service) -> Iterator[tuple[str, str]]:
+    for name, value in service.env.items():
+        if name != "HF_HOME":
+            yield name, _CLAIMED.get(name, value)
 
 
 _WRITERS: dict[Kind, Callable[[Service, str, str], Named]] = {

@@ -21,7 +21,7 @@ _SERVE_ENTRYPOINT = "0.10.2"
 def _local(command: Command) -> Container | None:
     """Docker and compose; Kubernetes has rules of its own."""
     found = command.container
-    return found if found and found.kind != "kubernetes" else None
+    return found if found and found.kind in ("docker", "compose") else None
 
 
 def _option(container: Container, *names: str) -> Given | None:
@@ -154,11 +154,9 @@ def weights_not_kept(command: Command, version: str) -> Iterator[Hit]:
     container = command.container
     if container is None or (command.model or "").startswith("/"):
         return
-    home = command.environment.get("HF_HOME")
-    paths = [*container.mounts]
-    kept = any(part in path.lower() for path in paths for part in _WEIGHTS)
-    if home and home.value and any(str(home.value).startswith(path) for path in paths):
-        kept = True
+    kept = _is_mounted(container, command.environment.get("HF_HOME"))
+    if kept is None:
+        kept = any(part in path.lower() for path in container.mounts for part in _WEIGHTS)
     lost = container.kind == "kubernetes" and _is_empty(container)
     if not kept or lost:
         yield Hit(
@@ -166,6 +164,13 @@ def weights_not_kept(command: Command, version: str) -> Iterator[Hit]:
             container.place,
             "mount one at ~/.cache/huggingface, or at HF_HOME",
         )
+
+
+def _is_mounted(container: Container, folder: Given | None) -> bool | None:
+    """Whether a volume holds the folder that a variable names; None where none names it."""
+    if folder is None or not folder.value:
+        return None
+    return any(str(folder.value).startswith(path) for path in container.mounts)
 
 
 def _is_empty(container: Container) -> bool:
@@ -177,7 +182,9 @@ def _is_empty(container: Container) -> bool:
 def compilation_not_kept(command: Command, version: str) -> Iterator[Hit]:
     """Compiled graphs are made anew by every new container: minutes of each start."""
     container = command.container
-    if container and not any(p in path for path in container.mounts for p in _COMPILED):
+    if container is None or _is_mounted(container, command.environment.get("VLLM_CACHE_ROOT")):
+        return
+    if not any(p in path for path in container.mounts for p in _COMPILED):
         where = "the Neuron compile cache" if command.neuron else "~/.cache/vllm"
         if command.engine == "sglang":
             where = "~/.cache/sglang, ~/.triton and ~/.cache/torch"

@@ -351,6 +351,7 @@ def _safe_way(command: Command, name: str) -> str:
         "docker": f"write -e {name}, which passes the caller's on, or --env-file of mode 0600",
         "compose": f"write `- {name}` alone, or env_file of mode 0600",
         "kubernetes": "use valueFrom: secretKeyRef",
+        "values": "use valueFrom: secretKeyRef",
         "process": "export it outside of the file",
     }[kind]
 
