@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from leadline.errors import PlanError, SpecError
 from leadline.lint.check import lint_text
@@ -127,6 +129,32 @@ def test_keywords_through_a_dictionary_and_a_power() -> None:
 def test_an_abbreviation_is_the_option_that_it_stands_for() -> None:
     command = read_file("a.sh", "python -m sglang.launch_server --model-path m --tp 8").commands[0]
     assert command.tensor == 8
+
+
+def test_keywords_taken_out_at_the_end_of_a_line_leave_its_comma() -> None:
+    text = """from vllm import LLM
+llm = LLM("m", max_num_seqs=1, device="neuron", use_v2_block_manager=True,
+          max_model_len=2048)
+"""
+    fixed = fix_text(text, lint_text("a.py", text, ("vllm==0.13.0",)))
+    assert 'LLM("m", max_num_seqs=1,\n          max_model_len=2048)' in fixed
+
+
+@given(
+    keywords=st.permutations(
+        ["max_num_seqs=1", 'device="neuron"', "use_v2_block_manager=True", "max_model_len=2048"]
+    ),
+    gaps=st.lists(st.sampled_from([", ", ",", ",\n    ", " ,\n    "]), min_size=4, max_size=4),
+    end=st.sampled_from(["", ",", ",\n", "\n", " "]),
+)
+def test_what_is_fixed_can_still_be_read(keywords: list[str], gaps: list[str], end: str) -> None:
+    words = "".join(gap + word for gap, word in zip(gaps, keywords, strict=True))
+    text = f'from vllm import LLM\nllm = LLM("m"{words}{end})\n'
+    fixed = fix_text(text, lint_text("a.py", text, ("vllm==0.13.0",)))
+    given = {
+        argument.name: argument.value for argument in read_file("a.py", fixed).commands[0].arguments
+    }
+    assert given == {"max_num_seqs": 1, "max_model_len": 2048}
 
 
 def test_a_class_of_ones_own_is_not_the_engines() -> None:

@@ -85,11 +85,13 @@ def _check(texts: dict[str, str], options: dict[str, Any]) -> list[Finding]:
 
 def _fix(texts: dict[str, str], found: list[Finding]) -> None:
     from leadline.lint.fixing import fix_text, show_difference
+    from leadline.lint.reading import read_file
 
     for name, text in texts.items():
         after = fix_text(text, [each for each in found if each.file == name])
         if after == text:
             continue
+        read_file(name, after)  # what cannot be read any more is not written
         if Path(name).is_file():
             Path(name).write_text(after, encoding="utf-8")
             texts[name] = after

@@ -44,18 +44,25 @@ def _find(content: bytes, edit: Edit) -> tuple[int, int]:
 
 def _widen(content: bytes, start: int, end: int) -> tuple[int, int]:
     """With the comma after a keyword, or a whole line that would stay empty."""
-    after = end + (content[end : end + 1] == b",")
-    while content[after : after + 1] in (b" ", b"\t"):
-        after += 1
+    after = _skip_blanks(content, end)
+    own_comma = content[after : after + 1] == b","
+    after = _skip_blanks(content, after + own_comma)
     line = content.rfind(b"\n", 0, start) + 1
     if content[after : after + 1] == b"\\" and content[after + 1 : after + 2] == b"\n":
         return (line, after + 2) if not content[line:start].strip() else (start, after)
     if content[after : after + 1] == b"\n" and not content[line:start].strip():
         return _drop_line(content, line, after + 1)
     if content[after : after + 1] == b")" or content[after : after + 1] == b"\n":
-        while start > line and content[start - 1 : start] in (b" ", b"\t", b","):
+        blank = b" \t" if own_comma else b" \t,"  # one comma goes with one keyword
+        while start > line and content[start - 1 : start] in blank:
             start -= 1
     return start, after
+
+
+def _skip_blanks(content: bytes, at: int) -> int:
+    while content[at : at + 1] in (b" ", b"\t"):
+        at += 1
+    return at
 
 
 def _drop_line(content: bytes, line: int, after: int) -> tuple[int, int]:
