@@ -124,6 +124,8 @@ def test_a_finished_run_is_not_resumed(tmp_path: Path, path: Path) -> None:
     assert find_unfinished(tmp_path, "c", "d1") is not None
     journal.event("run_finished")
     journal.close()
+    assert find_unfinished(tmp_path, "c", "d1") is not None, "it owes its report"
+    (path / "report.json").write_text('{"finished":true}')
     assert find_unfinished(tmp_path, "c", "d1") is None
 
 

@@ -24,6 +24,7 @@ from leadline.errors import JournalError
 from leadline.records import FINDING_SCHEMA, RECORD_SCHEMA, Finding, Record
 
 RUN_SCHEMA = "leadline.run/1"
+REPORT = "report.json"
 
 L = TypeVar("L", Record, Finding)
 
@@ -161,6 +162,12 @@ class Run:
         path = self.path / name
         return _read_json(path) if path.is_file() else {}
 
+    @property
+    def is_finished(self) -> bool:
+        """Nothing is owed, not even the report that says so."""
+        ended = any(event["event"] == "run_finished" for event in self.events())
+        return ended and bool(self.document(REPORT).get("finished"))
+
     def lines(self, stream: str) -> Iterator[dict[str, Any]]:
         """The whole lines of one stream; a torn last line counts as never written."""
         path = self.path / f"{stream}.jsonl"
@@ -224,8 +231,7 @@ def find_unfinished(root: Path, campaign: str, digest: str) -> Run | None:
     """The newest run of an equal campaign that never reached its end."""
     for path in sorted((root / campaign).glob("*/run.json"), reverse=True):
         run = Run(path.parent)
-        ended = any(event["event"] == "run_finished" for event in run.events())
-        if run.facts.get("digest") == digest and not ended:
+        if run.facts.get("digest") == digest and not run.is_finished:
             return run
     return None
 
@@ -316,7 +322,8 @@ def _clear_up(path: Path) -> None:
     for stream in path.glob("*.jsonl"):
         _mend_torn_line(stream)
     for neighbour in path.rglob(".*.new"):
-        neighbour.unlink()
+        if not Path("/proc", neighbour.suffixes[-2][1:]).exists():  # else a report being written
+            neighbour.unlink()
 
 
 def _mend_torn_line(path: Path) -> None:
@@ -342,13 +349,13 @@ def _last_end(file: IO[bytes], before: int) -> int:
 
 def _write_line(file: FileIO, line: bytes) -> None:
     """All of it or nothing: on a full disk a part may go before the error comes."""
-    begin = os.fstat(file.fileno()).st_size
     rest = memoryview(line)
     try:
         while rest:
             rest = rest[file.write(rest) :]
     except OSError:
-        os.ftruncate(file.fileno(), begin)
+        if written := len(line) - len(rest):
+            file.truncate(file.tell() - written)
         raise
 
 

@@ -7,15 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from leadline.campaign.failures import describe_error, gather_evidence
+from leadline.campaign.failures import LostError, describe_error, gather_evidence
 from leadline.campaign.request import Sender
 from leadline.campaign.work import Work
+from leadline.deploy.health import is_reachable
 from leadline.diagnose.explain import explain
+from leadline.diagnose.rule import Evidence
 from leadline.errors import LoadError, SpecError
-from leadline.records import Failure
+from leadline.records import Failure, Finding
 from leadline.spec import Cell
 
 # After these the server is in an unknown state; one that we started is started afresh.
+_LOST_S = 5.0
 _UNSETTLING = ("disconnected", "unreachable", "timeout", "stalled", "malformed")
 
 
@@ -41,18 +44,34 @@ class CellRun:
         except SpecError as error:
             self._cannot_build(error)
         except LoadError as error:  # the server did not even tokenise
-            self._note_failed()
-            return await self.fail(Failure(kind="unreachable", message=str(error)), tokens=0)
+            failure = Failure(kind="unreachable", message=str(error))
+            return await self.fail(failure, tokens=0, event="cell_failed")
         return True
 
-    async def fail(self, failure: Failure, tokens: int) -> bool:
+    async def fail(self, failure: Failure, tokens: int, event: str = "") -> bool:
+        """A finding for the cell. ``LostError`` if instead somebody else's server is gone.
+
+        ``event`` is journaled with it where no failed trial stands for the cell's end.
+        """
         output_tokens = self.cell.workload.longest_output
         evidence = await gather_evidence(self.sender.served, failure, tokens, output_tokens)
         evidence = replace(evidence, **self._size())
-        self.work.settled.add(self.cell.key)
-        self.work.fail(explain(evidence).model_copy(update=self.place()))
+        finding = explain(evidence).model_copy(update=self.place())
+        await self._require_reachable(failure)
+        self._settle(finding, event)
         unsettled = evidence.exit_status or failure.kind in _UNSETTLING
         return self.sender.served.target is None or not unsettled
+
+    async def _require_reachable(self, failure: Failure) -> None:
+        """The benefit of the doubt, once: that the network went, and no request killed a server."""
+        served, key = self.sender.served, self.cell.key
+        if served.target or failure.kind not in _UNSETTLING or self.work.losses[key]:
+            return
+        url = served.server.endpoint.url
+        if not await is_reachable(url, _LOST_S):
+            message = f"{failure.message}; then no connection to {url} within {_LOST_S:g} s"
+            away = Failure(kind="unreachable", message=message)
+            raise LostError(explain(Evidence(failure=away)), key)
 
     def _size(self) -> dict[str, Any]:
         """What a remedy has to know of the server that we started, and of the load."""
@@ -90,11 +109,14 @@ class CellRun:
         """All lengths come from elsewhere."""
         return bool(self.cell.workload.load and self.cell.workload.load.trace)
 
-    def _note_failed(self) -> None:
-        """For a cell that fails without a record of its own."""
-        self.work.journal.event("cell_failed", cell=self.cell.key, attempt=self.sender.attempt)
-
     def _cannot_build(self, error: SpecError) -> None:
+        finding = describe_error(error, "PROMPT001", "prompt").model_copy(update=self.place())
+        self._settle(finding, "cell_failed")
+
+    def _settle(self, finding: Finding, event: str) -> None:
+        """The event holds the finding too: we may be killed between the two."""
         self.work.settled.add(self.cell.key)
-        self._note_failed()
-        self.work.fail(describe_error(error, "PROMPT001", "prompt").model_copy(update=self.place()))
+        if event:
+            facts = {"cell": self.cell.key, "attempt": self.sender.attempt}
+            self.work.journal.event(event, **facts, finding=finding.model_dump(mode="json"))
+        self.work.fail(finding)

@@ -7,7 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from leadline.campaign.failures import CapacityError, WarmupError, explain_start, gather_evidence
+from leadline.campaign.failures import (
+    CapacityError,
+    LostError,
+    WarmupError,
+    explain_start,
+    gather_evidence,
+)
 from leadline.campaign.loads import LoadRun
 from leadline.campaign.prompting import PromptBuilder, Way
 from leadline.campaign.request import Request, Sender, summarise
@@ -15,14 +21,16 @@ from leadline.campaign.serving import Served, adopt_tokenizer, serving
 from leadline.campaign.trials import TrialsRun
 from leadline.campaign.words import find_unusable, hear
 from leadline.campaign.work import Work
+from leadline.deploy.health import is_reachable
 from leadline.diagnose.explain import explain
-from leadline.errors import JournalError, LeadlineError, SpecError
+from leadline.errors import AccessError, JournalError, LeadlineError, SpecError
 from leadline.plan.campaign_plans import Refusal
 from leadline.records import Purpose
-from leadline.spec import Cell
+from leadline.spec import Cell, EndpointTarget
 
 _WARMUP_TOKENS = 256
 _WARMUP_OUTPUT = 8
+_RESUME = "then run the same command again: it resumes what is owed"
 
 
 class DeploymentRun:
@@ -42,13 +50,14 @@ class DeploymentRun:
         for text in plan.warnings if plan and self._owed() else ():
             self.work.warn(self.key, text)
         while self._owed() or self.limits_owed():
+            if self.key in self.work.lost:
+                return
             try:
                 await self._attempt()
             except JournalError:
                 raise
             except LeadlineError as error:
-                self.note_not_up(error)
-                return
+                await self.note_not_up(error)
 
     @property
     def _start_limit_s(self) -> float:
@@ -79,7 +88,8 @@ class DeploymentRun:
         """Nothing is asked of a deployment that the plan rules out whole."""
         possible = [cell for cell in self.cells if cell.key not in self.work.refusals]
         wanted = any(cell.workload.limit_probes and not cell.is_load for cell in possible)
-        return wanted and self.limits_key not in self.work.settled
+        made = (self.limits_key, "over_limit") in self.work.probed
+        return wanted and not made and self.limits_key not in self.work.settled
 
     @property
     def is_complete(self) -> bool:
@@ -179,14 +189,25 @@ class DeploymentRun:
             raise CapacityError(finding)
         return heard
 
-    def note_not_up(self, error: LeadlineError) -> None:
-        """No server: every owed cell fails with the cause."""
-        for cell in self._owed():
-            self.work.journal.event("cell_failed", cell=cell.key, attempt=self.attempt)
-            self.work.settled.add(cell.key)
-        self.work.settled.add(self.limits_key)
-        place = {"deployment": self.key, "attempt": self.attempt}
-        self.work.fail(explain_start(error).model_copy(update=place))
+    async def note_not_up(self, error: LeadlineError) -> None:
+        """No server: every owed cell fails with the cause, or waits until it is back."""
+        place: dict[str, str | int] = {"deployment": self.key, "attempt": self.attempt}
+        if isinstance(error, LostError) or await self._is_away(error):
+            self.work.lost.add(self.key)
+            cell = error.cell if isinstance(error, LostError) else ""
+            self.work.journal.event("deployment_lost", **place, cell=cell)
+            finding = explain_start(error).model_copy(update={**place, "cell": cell})
+            self.work.fail(finding.model_copy(update={"remedy": f"{finding.remedy}; {_RESUME}"}))
+            return
+        settles = [cell.key for cell in self._owed()]
+        limits = [self.limits_key] if self.limits_owed() else []
+        self.work.fail_deployment(explain_start(error).model_copy(update=place), settles, limits)
+
+    async def _is_away(self, error: LeadlineError) -> bool:
+        target = self.deployment.target
+        if not isinstance(target, EndpointTarget) or isinstance(error, AccessError):
+            return False
+        return not await is_reachable(target.url, 0.0)
 
     async def _work_off(self, sender: Sender) -> None:
         """Cells in order, then the limits; returns early when a fresh start is needed."""
@@ -226,10 +247,12 @@ class DeploymentRun:
             return
         singles = [cell.workload for cell in self.cells if not cell.is_load]
         proven = any(workload.longest_input in ("max", edge_tokens) for workload in singles)
+        probed = self.work.probed
         try:
-            if not proven:
+            if not proven and (self.limits_key, "edge") not in probed:
                 await self._probe(sender, "edge", edge_tokens, output_tokens)
-            await self._probe(sender, "over_limit", window_tokens + 1, 1)
+            if (self.limits_key, "over_limit") not in probed:
+                await self._probe(sender, "over_limit", window_tokens + 1, 1)
         except SpecError as error:
             self._skip_limits(error.what)
 

@@ -28,6 +28,16 @@ class CapacityError(LeadlineError):
         self.finding = finding
 
 
+class LostError(LeadlineError):
+    """Somebody else's server is out of reach: what it owes stays owed."""
+
+    def __init__(self, finding: Finding, cell: str = "") -> None:
+        super().__init__(finding.title, cure=finding.remedy)
+        self.finding = finding
+        self.cell = cell
+        """Which was under way."""
+
+
 async def gather_evidence(
     served: Served, failure: Failure | None, input_tokens: int, output_tokens: int
 ) -> Evidence:
@@ -46,7 +56,7 @@ async def gather_evidence(
 
 def explain_start(error: LeadlineError) -> Finding:
     """Why a deployment is not up."""
-    if isinstance(error, WarmupError | CapacityError):
+    if isinstance(error, WarmupError | CapacityError | LostError):
         return error.finding
     if isinstance(error, StartError):
         return explain(

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from leadline.campaign.deployment import DeploymentRun
+from leadline.campaign.failures import LostError
 from leadline.campaign.request import Sender
 from leadline.campaign.trials import TrialsRun
 from leadline.errors import JournalError, LeadlineError
+from leadline.spec import Cell
 from leadline.spec import take_turns as order_turns
 
 Up = tuple[DeploymentRun, Sender]
@@ -24,7 +26,7 @@ async def take_turns(runs: Sequence[DeploymentRun]) -> None:
         for cell, trial in order_turns({run.key: run.chosen_cells for run, _ in up.values()}):
             run, sender = up[cell.deployment]
             if run.key not in lost and trial in run.work.owed_trials(cell):
-                kept = await TrialsRun(sender, cell, run.cells, only=trial).run()
+                kept = await _take_turn(run, sender, cell, trial)
                 lost |= set() if kept else {run.key}
         for run, sender in up.values():
             if run.key not in lost and run.limits_owed():
@@ -42,6 +44,14 @@ async def _start(run: DeploymentRun, stack: AsyncExitStack) -> Up | None:
     except JournalError:
         raise
     except LeadlineError as error:
-        run.note_not_up(error)
+        await run.note_not_up(error)
         return None
     return run, sender
+
+
+async def _take_turn(run: DeploymentRun, sender: Sender, cell: Cell, trial: int) -> bool:
+    try:
+        return await TrialsRun(sender, cell, run.cells, only=trial).run()
+    except LostError as error:
+        await run.note_not_up(error)
+        return False

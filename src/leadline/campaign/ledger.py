@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from leadline.journal import Run
 from leadline.metrics.measures import measure
 from leadline.plan.time import PrefillModel
-from leadline.records import Record
+from leadline.records import Purpose, Record
 from leadline.spec import Cell
 
 
@@ -17,6 +20,11 @@ class Ledger:
     """(cell, trial) pairs that have a record."""
     settled: set[str] = field(default_factory=set)
     """Cells that failed or were ruled out, and limits that were probed."""
+    probed: set[tuple[str, Purpose]] = field(default_factory=set)
+    """Limits of which one probe at least was made."""
+    losses: Counter[str] = field(default_factory=Counter)
+    """How often a cell was under way when somebody else's server could no longer be reached."""
+    warned: set[str] = field(default_factory=set)
     models: dict[str, PrefillModel] = field(default_factory=dict)
     starts_s: dict[str, float] = field(default_factory=dict)
     """How long each deployment took to start, the last time."""
@@ -26,24 +34,39 @@ class Ledger:
         """Take up what earlier processes have journaled. ``try_infeasible``: what they did not try
         for the plan's sake is owed again.
         """
+        events = run.events()
+        for event in events:
+            if event["event"] != "cell_infeasible" or not try_infeasible:
+                self._recall_event(event)
+        lost = lost_requests(events)
         for record in run.records():
-            self._recall_record(record)
-        settles = ["cell_failed", "cell_loaded", *([] if try_infeasible else ["cell_infeasible"])]
-        for event in run.events():
-            if event["event"] in settles:
+            if record.exchange.failure is None or (record.cell, record.attempt) not in lost:
+                self._recall_record(record)
+
+    def _recall_event(self, event: Mapping[str, Any]) -> None:
+        match event["event"]:
+            case "cell_failed" | "cell_infeasible" | "cell_loaded":
                 self.settled.add(event["cell"])
-            if event["event"] == "deployment_starting":
+            case "deployment_failed":
+                self.settled.update(event["cells"], event["limits"])
+            case "deployment_starting":
                 self.attempts[event["deployment"]] = event["attempt"]
-            if event["event"] == "deployment_ready" and event.get("start_s") is not None:
+            case "deployment_ready" if event.get("start_s") is not None:
                 self.starts_s[event["deployment"]] = event["start_s"]
+            case "deployment_lost" if event.get("cell"):
+                self.losses[event["cell"]] += 1
+            case "limit_probe_skipped":
+                self.settled.add(f"{event['deployment']}/limits")
+            case "warning":
+                self.warned.add(event["text"])
 
     def _recall_record(self, record: Record) -> None:
         if record.purpose == "trial":
             self.done.add((record.cell, record.trial))
             if record.exchange.failure:
                 self.settled.add(record.cell)
-        if record.purpose == "over_limit":
-            self.settled.add(record.cell)
+        if record.purpose in ("edge", "over_limit"):
+            self.probed.add((record.cell, record.purpose))
         if not record.purpose.startswith("load"):  # its time was not its own
             self.learn(record)
 
@@ -68,3 +91,12 @@ class Ledger:
         model = self.model(deployment)
         prediction = model.predict(tokens) if tokens else None
         return prediction.expected + model.predict_decode_s(output_tokens) if prediction else None
+
+
+def lost_requests(events: Iterable[Mapping[str, Any]]) -> set[tuple[str, int]]:
+    """(cell, attempt) whose failed requests count for nothing: the server was out of reach."""
+    return {
+        (event["cell"], event["attempt"])
+        for event in events
+        if event["event"] == "deployment_lost" and event.get("cell")
+    }

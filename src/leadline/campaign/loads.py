@@ -41,10 +41,12 @@ class LoadRun(CellRun):
             records = (await self._run_load(origin, load, 1, tokens))[1]
         else:
             records = await self._sweep(origin, load, tokens)
+        failures = [r.exchange.failure for r in records if r.exchange.failure]
+        if failures:
+            return await self.fail(_commonest(failures), tokens, event="cell_loaded")
         self.work.journal.event("cell_loaded", cell=self.cell.key)
         self.work.settled.add(self.cell.key)
-        failures = [r.exchange.failure for r in records if r.exchange.failure]
-        return await self.fail(_commonest(failures), tokens) if failures else True
+        return True
 
     async def _sweep(self, origin: Origin, load: Load, tokens: int) -> list[Record]:
         """Records of the step that killed the server, else nothing: to fail is a step's job."""

@@ -46,7 +46,7 @@ class OfflineRun(DeploymentRun):
         log = self.work.journal.log_path(self.key, self.attempt)
         rows = list(self._rows())
         launch = await asyncio.to_thread(self._write, rows, log.parent)
-        target = ScriptTarget(self.work.journal.redact)
+        target = ScriptTarget(self.work.journal.redact, self.work.owner)
         async with self._counted(), scripted(target, launch, log, self._show) as script:
             await self._wait_loaded(script, log)
             for row in rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
 from contextlib import suppress
@@ -15,9 +16,11 @@ from leadline.campaign.forecast import Forecast
 from leadline.campaign.interleaved import take_turns
 from leadline.campaign.offline import OfflineRun
 from leadline.campaign.platforms import distinct_platforms, open_services
+from leadline.campaign.recall import finish_findings
 from leadline.campaign.search import run_searches
 from leadline.campaign.watch import Watcher
 from leadline.campaign.work import Work
+from leadline.deploy.leftovers import end_leftovers
 from leadline.engines.llamacpp import model_file
 from leadline.errors import DeployError
 from leadline.journal import Journal, Redactor, Run, create_run
@@ -63,8 +66,9 @@ async def run_campaign(
                 chosen=forecast.chosen if forecast.options.only else None,
             )
             work.recall(Run(path), try_infeasible=work.options.try_infeasible)
-            await _remove_leftovers(work)
             _begin(work, forecast)
+            await _remove_leftovers(work, Run(path))
+            finish_findings(work, Run(path))
             try:
                 whole = await (run_searches(work) if campaign.search else _run_cells(work))
             except BudgetReachedError as reached:
@@ -94,10 +98,14 @@ def name_owner(facts: dict[str, Any]) -> str:
     return f"{facts['id']}-{digest.hexdigest()[:6]}"
 
 
-async def _remove_leftovers(work: Work) -> None:
+async def _remove_leftovers(work: Work, run: Run) -> None:
     """What a killed Leadline left running of this very run."""
-    platforms = distinct_platforms(work.containers.values()) if work.attempts else []
-    for target in platforms:
+    if not work.attempts:
+        return
+    segments = [name for event in run.events() for name in event.get("shared_memory", ())]
+    for name in await asyncio.to_thread(end_leftovers, work.owner, segments):
+        work.journal.event("leftover_removed", process=name)
+    for target in distinct_platforms(work.containers.values()):
         with suppress(DeployError):  # none answers: each deployment will say so
             services = open_services(target, work.journal.redact)
             for name in await services.remove_owned(work.owner):
@@ -120,11 +128,10 @@ def _begin(work: Work, forecast: Forecast) -> None:
     if work.options.only:
         facts["chosen"] = sorted(forecast.chosen)
     work.journal.event("run_resumed" if resumed else "run_started", **facts)
-    if not resumed:
+    if not (work.journal.path / "environment.json").exists():
         work.journal.write("environment.json", _environment(work, deployments))
     _heed_plans(work, forecast.plans)
-    if not resumed:
-        _warn_of_short_answers(work)
+    _warn_of_short_answers(work)
     plans = {key: plan.model_dump() for key, plan in work.plans.items()}
     work.journal.write("plan.json", {"schema": PLAN_SCHEMA, "deployments": plans})
     cells = work.campaign.cells()

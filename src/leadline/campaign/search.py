@@ -34,7 +34,7 @@ async def run_searches(work: Work) -> bool:
         _adopt(work, cell)
         await SearchRun(work, searches, cell).run()
         if searches.pending() == cell:
-            break  # its server is out of reach: what is owed stays owed
+            return False  # its server is out of reach: what is owed stays owed
     return True
 
 

@@ -104,7 +104,7 @@ async def serving(
         target = open_services(container.target, redact).target(service, owner)
         launch = service.launch(port)
     else:
-        target, launch = process.ProcessTarget(redact), plan_launch(deployment, port)
+        target, launch = process.ProcessTarget(redact, owner), plan_launch(deployment, port)
     async with deployed(target, launch, log, timeout_s, on_phase) as endpoint:
         served = await _know(Server(session, endpoint), engine, deployment, target)
         yield replace(served, place=target.facts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,12 +54,13 @@ class Work(Ledger):
     token_corpora: dict[tuple[str, str], TokenCorpus] = field(default_factory=dict)
     """By the text's and the tokenizer's SHA-256."""
 
-    _warned: set[str] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)
+    """Deployments that cannot be reached now; what they owe stays owed."""
 
     def warn(self, deployment: str, text: str) -> None:
         """What whoever reads the report should know, once."""
-        if text not in self._warned:
-            self._warned.add(text)
+        if text not in self.warned:
+            self.warned.add(text)
             self.journal.event("warning", deployment=deployment, text=text)
 
     def is_chosen(self, cell: Cell) -> bool:
@@ -80,6 +82,22 @@ class Work(Ledger):
         self.journal.event("budget_reached", limit=reached.limit, text=reached.text)
         cure = "the same command with a larger budget resumes"
         self.watcher.problem(f"stopped by the budget: {reached.text}", f"  cure: {cure}")
+
+    def fail_deployment(
+        self, finding: Finding, cells: Sequence[str], limits: Sequence[str]
+    ) -> None:
+        """It did not come up: these cells have failed, and these limits are not probed.
+
+        The first event says all of it: we may be killed before the others.
+        """
+        place = {"deployment": finding.deployment, "attempt": finding.attempt}
+        told = finding.model_dump(mode="json")
+        settles = {"cells": list(cells), "limits": list(limits)}
+        self.journal.event("deployment_failed", **place, **settles, finding=told)
+        for cell in cells:
+            self.journal.event("cell_failed", cell=cell, attempt=finding.attempt)
+        self.settled.update(cells, limits)
+        self.fail(finding)
 
     def fail(self, finding: Finding) -> None:
         """Journal a failure before showing it."""

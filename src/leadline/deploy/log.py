@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from leadline.deploy.target import OnPhase
@@ -23,7 +24,7 @@ class ServerLog:
     """Takes lines from one writer; the tail may be read from anywhere."""
 
     def __init__(self, launch: Launch, path: Path, redact: Redact, on_phase: OnPhase) -> None:
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("ab", buffering=0)
         self._phases = launch.phases
         self._redact = redact
         self._on_phase = on_phase
@@ -35,8 +36,8 @@ class ServerLog:
 
     def take(self, line: bytes) -> None:
         text = self._redact(line.decode(errors="replace"))
-        self._file.write(text)
-        self._file.flush()
+        with suppress(OSError):  # on a full disk the server is still read, or it would stand still
+            self._file.write(text.encode())
         if text.strip():
             self._tail.append(text.rstrip("\r\n"))
             self._note_phase(text)

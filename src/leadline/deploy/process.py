@@ -10,6 +10,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -19,6 +20,7 @@ import psutil
 
 from leadline.deploy.env_file import key_headers
 from leadline.deploy.health import is_healthy
+from leadline.deploy.leftovers import OWNER
 from leadline.deploy.log import LINE_BYTES, TAIL_LINES, Redact, ServerLog
 from leadline.deploy.ports import word_holder
 from leadline.deploy.shared_memory import mapped_segments, unlink_unused
@@ -39,8 +41,9 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 class ProcessTarget:
     """Runs one server; see ``Target`` for the contract."""
 
-    def __init__(self, redact: Redact = str) -> None:
+    def __init__(self, redact: Redact = str, owner: str = "") -> None:
         self._redact = redact
+        self._owner = owner
         self._process: asyncio.subprocess.Process | None = None
         self._pump: asyncio.Task[None] | None = None
         self._log: ServerLog | None = None
@@ -64,7 +67,8 @@ class ProcessTarget:
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        return {}
+        """What is known of the place where it runs, once it is up."""
+        return {"shared_memory": sorted(map(str, self._segments))} if self._segments else {}
 
     @property
     def pid(self) -> int | None:
@@ -113,7 +117,7 @@ class ProcessTarget:
     async def _begin(
         self, launch: Launch, log: Path, on_phase: OnPhase
     ) -> asyncio.subprocess.Process:
-        self._process = await _spawn(launch)
+        self._process = await _spawn(launch, self._owner)
         self._log = ServerLog(launch, log, self._redact, on_phase)
         self._pump = asyncio.create_task(self._copy_log(self._log))
         return self._process
@@ -190,16 +194,16 @@ def _refuse_occupied(launch: Launch) -> None:
             ) from None
 
 
-async def _spawn(launch: Launch) -> asyncio.subprocess.Process:
+async def _spawn(launch: Launch, owner: str) -> asyncio.subprocess.Process:
     try:
         return await asyncio.create_subprocess_exec(
             *launch.argv,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            env={**os.environ, **launch.env},
+            env={**os.environ, **launch.env, OWNER: owner},
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=partial(_die_with_parent, os.getpid()),
         )
     except OSError as error:
         raise DeployError(
@@ -209,9 +213,11 @@ async def _spawn(launch: Launch) -> asyncio.subprocess.Process:
         ) from error
 
 
-def _die_with_parent() -> None:
-    """Have the kernel end the server when Leadline itself is killed."""
+def _die_with_parent(parent: int) -> None:
+    """Have the kernel end the server when Leadline itself is killed, be it at this moment."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 async def _read_lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:

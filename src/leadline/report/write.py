@@ -6,7 +6,7 @@ from pathlib import Path
 
 import orjson
 
-from leadline.journal import Run, write_whole
+from leadline.journal import REPORT, Run, write_whole
 from leadline.report.charts import draw_charts
 from leadline.report.document import report_document
 from leadline.report.load_page import load_pages
@@ -27,8 +27,8 @@ def write_report(run: Run, verdict: RunVerdict) -> list[Path]:
     forms = {
         "report.html": render_template("report.html.j2", {**view, **pictures}),
         "report.md": render_template("report.md.j2", view),
-        "report.json": document,
         **load_pages(run, verdict),
+        REPORT: document,  # the last: it says that the others are there
     }
     for name, text in forms.items():
         write_whole(run.path / name, text)

@@ -44,7 +44,14 @@ class Facts:
         self.samples = read_samples(run)
 
     def trials(self, cell: str) -> list[Record]:
-        found = [r for r in self.records if r.cell == cell and r.purpose == "trial"]
+        lost = {(line.get("cell"), line["attempt"]) for line in self.named("deployment_lost")}
+        found = [
+            record
+            for record in self.records
+            if record.cell == cell
+            and record.purpose == "trial"
+            and not (record.exchange.failure and (cell, record.attempt) in lost)
+        ]
         return sorted({r.trial: r for r in found}.values(), key=lambda record: record.trial)
 
     def named(self, event: str, **facts: str) -> list[dict[str, Any]]:
@@ -70,6 +77,12 @@ class Facts:
                 )
                 return EarlyEnd("budget", text)
         return EarlyEnd("not-run", "not run yet; the same command resumes it")
+
+    def is_away(self, deployment: str) -> bool:
+        """Its last start ended because the server could not be reached any more."""
+        lost = self.last("deployment_lost", deployment=deployment)
+        started = self.last("deployment_starting", deployment=deployment)
+        return bool(lost) and bool(lost["attempt"] == started["attempt"])
 
     def engine(self, deployment: str) -> Engine:
         ready = self.last("deployment_ready", deployment=deployment)

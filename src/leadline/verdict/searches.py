@@ -161,15 +161,18 @@ def _judge(course: Course, cells: Mapping[str, CellVerdict], run: Facts) -> Sear
         unit=unit,
         lowest=course.grid.levels[0],
         highest=course.grid.levels[-1],
-        ending=_ending(course, answers, cells),
+        ending=_ending(course, answers, cells, run),
         limit=judge_limit(course.grid, answers),
         steps=tuple(_step(item, cells[item.cell.key], run) for item in course.questions),
         points=tuple(_points(course, cells)),
     )
 
 
-def _ending(course: Course, answers: Sequence[Answer], cells: Mapping[str, CellVerdict]) -> Ending:
-    if any(read_answer(cells[question.cell.key]) is None for question in course.questions):
+def _ending(
+    course: Course, answers: Sequence[Answer], cells: Mapping[str, CellVerdict], run: Facts
+) -> Ending:
+    asked = [question.cell for question in course.questions]
+    if any(read_answer(cells[cell.key]) is None or run.is_away(cell.deployment) for cell in asked):
         return "unfinished"
     if next_ask(course.grid, answers) is not None:
         return "stopped" if len(course.questions) >= course.search.most_runs else "unfinished"

@@ -15,7 +15,7 @@ from leadline.records import Record
 from leadline.spec import Campaign, Cell
 from leadline.verdict.facts import Facts
 from leadline.verdict.gates import check_gates, judge_gates
-from leadline.verdict.schema import CellVerdict, Conclusion, Trial
+from leadline.verdict.schema import NOT_SELECTED, CellVerdict, Conclusion, Trial
 
 
 def judge_trials(cell: Cell, campaign: Campaign, facts: Facts) -> CellVerdict:
@@ -127,6 +127,9 @@ def incomplete(verdict: CellVerdict, facts: Facts) -> Conclusion | None:
     done, ended = len(verdict.trials), facts.early_end(verdict.cell)
     if done == verdict.repeats:
         return None
+    if ended.cause != NOT_SELECTED and facts.is_away(verdict.deployment):
+        made = f"{done} of {verdict.repeats} trials made; the same command resumes"
+        return "fail", "unreachable", f"the server could not be reached: {made}"
     if done == 0:
         return "skipped", ended.cause, ended.reason
     return (
