@@ -8,7 +8,7 @@ ORACLE := $(VENV)/oracle
 CLUSTER ?= /var/cache/leadline/kubernetes-1.20
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart install test check unit end-to-end test-engines test-engines-long test-cluster \
+.PHONY: quickstart install test check unit end-to-end test-faults test-engines test-engines-long test-cluster \
 	containers docker containers-down facts docs examples lock clean
 
 quickstart: $(VENV)/quickstart.stamp
@@ -42,6 +42,10 @@ $(ORACLE)/stamp: $(VENV)/dev.stamp
 # Real engines; one at a time, since they share the cores.
 end-to-end:
 	$(BIN)/pytest tests/end_to_end -m "not docker and not cluster" --durations 10
+
+# Leadline killed 200 times at random moments of campaigns on the real llama.cpp (10 to 20 minutes).
+test-faults: $(VENV)/dev.stamp
+	LEADLINE_FAULTS=200 $(BIN)/pytest tests/end_to_end/test_faults.py -s
 
 # In the order of what matters: the session's time may end before the last.
 REAL_ENGINES := $(addprefix tests/real_engines/,test_vllm.py test_sglang.py \
