@@ -130,6 +130,19 @@ def test_a_server_that_never_was_up_says_why(tmp_path: Path) -> None:
     assert word_answer(search) == "Not started: No memory."
 
 
+def test_a_search_whose_server_is_out_of_reach_is_unfinished(tmp_path: Path) -> None:
+    run = Searched(tmp_path)
+    run.ask(100, "pass")
+    run.ask(150)
+    place = {"deployment": "x", "attempt": 1}
+    run.journal.event("deployment_starting", **place)
+    run.journal.event("deployment_lost", **place, cell="x/input_tokens=150")
+    run.journal.close()
+    _, search = judged(Run(run.path))
+    assert search.ending == "unfinished"
+    assert (search.steps[-1].status, search.steps[-1].cause) == ("fail", "unreachable")
+
+
 def test_a_later_start_that_fails_is_no_level_of_its_own(tmp_path: Path) -> None:
     run = Searched(tmp_path)
     run.ask(100, "pass")
