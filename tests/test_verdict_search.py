@@ -13,6 +13,7 @@ from leadline.journal import Run
 from leadline.report.search_chart import draw_frontier
 from leadline.report.search_table import print_searches, word_answer, word_frontier, word_start
 from leadline.report.view import report_view
+from leadline.report.write import write_report
 from leadline.verdict import RunVerdict, SearchVerdict, judge_run
 
 CAMPAIGN = """
@@ -141,6 +142,26 @@ def test_a_search_whose_server_is_out_of_reach_is_unfinished(tmp_path: Path) -> 
     _, search = judged(Run(run.path))
     assert search.ending == "unfinished"
     assert (search.steps[-1].status, search.steps[-1].cause) == ("fail", "unreachable")
+
+
+def test_a_search_whose_server_was_never_reached_waits_for_it(tmp_path: Path) -> None:
+    run = RunWriter(tmp_path, CAMPAIGN)
+    place = {"deployment": "x", "attempt": 1}
+    run.journal.event("deployment_starting", **place)
+    run.journal.event("deployment_lost", **place, cell="")
+    run.journal.close()
+    verdict, search = judged(Run(run.path))
+    assert (search.ending, verdict.exit_code) == ("not started", 2)
+    assert "the server could not be reached" in search.problem
+
+
+def test_a_search_that_asked_nothing_yet_has_a_report(tmp_path: Path) -> None:
+    run = RunWriter(tmp_path, CAMPAIGN)
+    run.journal.close()
+    verdict, _ = judged(Run(run.path))
+    assert verdict.cells == ()
+    written = write_report(Run(run.path), verdict)
+    assert [path.name for path in written] == ["report.html", "report.md", "report.json"]
 
 
 def test_a_later_start_that_fails_is_no_level_of_its_own(tmp_path: Path) -> None:

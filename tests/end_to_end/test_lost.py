@@ -43,6 +43,29 @@ def test_a_server_that_goes_away_and_comes_back_is_asked_only_what_is_owed(
     assert sorted(answered) == [1, 2, 3, 4]
 
 
+def test_a_search_waits_for_the_server_that_it_asks(
+    start: Start, finish: Finish, campaign_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    port = free_port()
+    deployments = {"theirs": {"target": f"http://127.0.0.1:{port}", "model": "smollm2"}}
+    workload = {"output_tokens": 4, "repeats": 1, "needles": 0, "limit_probes": False}
+    search = {"maximise": "input_tokens", "low": 16, "high": 128, "resolution": 32}
+    file = campaign_file(deployments=deployments, workload=workload, search=search, seed=1)
+    never = finish(start("run", file))
+    (told,) = never.report["searches"]
+    assert (never.code, told["ending"]) == (2, "not started")
+    server = run_server(port, "")
+    try:
+        back = finish(start("run", file))
+    finally:
+        server.kill()
+        server.communicate()
+    (told,) = back.report["searches"]
+    assert (back.code, told["ending"], told["limit"]["highest_pass"]) == (0, "found", 128)
+    assert back.run == never.run
+    assert back.report["finished"]
+
+
 def test_a_run_that_was_copied_elsewhere_still_reports(
     start: Start, finish: Finish, campaign_file: Callable[..., Path], tmp_path: Path
 ) -> None:

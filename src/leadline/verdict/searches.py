@@ -123,7 +123,8 @@ def list_cells(campaign: Campaign, facts: Facts) -> list[Cell]:
     courses = read_courses(campaign, facts.events)
     cells = {q.cell.key: q.cell for course in courses for q in course.questions}
     openings = {course.opening.key: course.opening for course in courses if not course.opened}
-    return [*cells.values(), *(cell for key, cell in openings.items() if key in failed)]
+    missed = [c for k, c in openings.items() if k in failed or facts.is_away(c.deployment)]
+    return [*cells.values(), *missed]
 
 
 def read_answer(cell: CellVerdict) -> Answered | None:
