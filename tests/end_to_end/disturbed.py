@@ -43,6 +43,12 @@ _PHASE_OF = {
     "warmup": "warm-up", "trial": "trial", "edge": "limits", "over_limit": "limits",
     "load_warmup": "load", "load": "load",
 }  # fmt: skip
+# The last line that is written, or not: between two that belong together, and at both ends.
+_RARE = (
+    ("run_started", "before"), ("deployment_failed", "after"), ("cell_failed", "after"),
+    ("deployment_ended", "after"), ("over_limit", "before"), ("over_limit", "after"),
+    ("run_finished", "before"), ("run_finished", "after"),
+)  # fmt: skip
 _GONE_S = 30.0
 
 
@@ -210,21 +216,28 @@ def _requests(records: Sequence[dict[str, Any]], purposes: tuple[str, ...]) -> C
 
 
 def draw_moments(random: Random, count: int, whole_s: float, lines: int) -> list[tuple[str, ...]]:
-    """Half by the clock, half by the journal's own steps; each with what is killed or how."""
-    moments: list[tuple[str, ...]] = []
-    for number in range(count):
+    """Those that chance seldom meets; of the others half by the clock, half by the journal's own
+    steps; each with what is killed or how.
+    """
+    moments: list[tuple[str, ...]] = list(_RARE[:count])
+    for number in range(count - len(moments)):
         if number % 2:
             step = random.randint(1, max(1, lines // 4))
             moments.append((str(step), random.choice(("before", "torn", "after"))))
         else:
             seconds = random.uniform(0.2, whole_s / 3)
             moments.append((f"{seconds:.3f}s", random.choice(("leadline", "group", "too"))))
+    random.shuffle(moments)
     return moments
 
 
 def sooner(moment: tuple[str, ...]) -> tuple[str, ...]:
-    """A machine that was busy may be idle by now, and a resumed run has less to do."""
+    """A machine that was busy may be idle by now, and a resumed run has less to do; an event comes
+    in the next run.
+    """
     when, what = moment
+    if (when, what) in _RARE:
+        return moment
     if when.endswith("s"):
         return f"{float(when[:-1]) / 2:.3f}s", what
     return str(max(1, int(when) // 2)), what

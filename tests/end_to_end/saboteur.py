@@ -1,7 +1,8 @@
 """Leadline that kills itself at a step: ``python -m tests.end_to_end.saboteur STEP WHERE ARGS…``.
 
-The STEP-th line that it appends, of any stream, is its last: it dies ``before`` writing it, in the
-middle (``torn``), or ``after``. Nothing else of Leadline is changed.
+The STEP-th line that it appends, of any stream, is its last, or the first that holds STEP as a
+string: it dies ``before`` writing it, in the middle (``torn``), or ``after``. Nothing else of
+Leadline is changed.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ from leadline import journal
 from leadline.cli.main import main
 
 
-def arm(step: int, where: str) -> None:
+def arm(step: str, where: str) -> None:
     write_line = journal._write_line
-    left = step
+    lines = 0
+
+    def is_last(line: bytes) -> bool:
+        nonlocal lines
+        lines += 1
+        return lines == int(step) if step.isdigit() else f'"{step}"'.encode() in line
 
     def write(file: FileIO, line: bytes) -> None:
-        nonlocal left
-        left -= 1
-        if left == 0:
+        if is_last(line):
             written = {"before": 0, "torn": len(line) // 2, "after": len(line)}[where]
             file.write(line[:written])
             os.kill(os.getpid(), signal.SIGKILL)
@@ -32,5 +36,5 @@ def arm(step: int, where: str) -> None:
 
 
 if __name__ == "__main__":
-    arm(int(sys.argv[1]), sys.argv[2])
+    arm(sys.argv[1], sys.argv[2])
     main(sys.argv[3:])

@@ -26,7 +26,7 @@ from tests.end_to_end.disturbed import (
     sooner,
 )
 
-FAULTS = int(os.environ.get("LEADLINE_FAULTS", "20"))
+FAULTS = int(os.environ.get("LEADLINE_FAULTS", "12"))
 SEED = int(os.environ.get("LEADLINE_FAULT_SEED", "8"))
 # A campaign ends undisturbed after so many deaths, so that many are begun and ended.
 DEATHS_OF_ONE = 12
