@@ -8,7 +8,7 @@ ORACLE := $(VENV)/oracle
 CLUSTER ?= /var/cache/leadline/kubernetes-1.20
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart install test check unit end-to-end test-faults test-engines test-engines-long test-cluster \
+.PHONY: quickstart install test check unit end-to-end test-faults test-engines test-engines-long test-offline test-faults test-cluster \
 	containers docker containers-down facts docs examples lock clean
 
 quickstart: $(VENV)/quickstart.stamp
@@ -55,6 +55,10 @@ REAL_ENGINES := $(addprefix tests/real_engines/,test_vllm.py test_sglang.py \
 # was left out for want of time or disk is said with the reason.
 test-engines: $(VENV)/dev.stamp
 	$(BIN)/pytest $(REAL_ENGINES) -m 'not long' --durations 10 -rs
+
+# One rendered script on the real vLLM 0.32, as somebody runs it who was only given the file.
+test-offline: $(VENV)/dev.stamp
+	$(BIN)/pytest tests/real_engines/test_vllm_offline.py -k rendered --durations 3 -rs
 
 # All of it, whatever time it takes: about an hour on two cores.
 test-engines-long: $(VENV)/dev.stamp

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -12,3 +14,6 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("leadline")
+
+# A shell's background job is begun with Ctrl-C ignored, and so is all that the tests start from it.
+signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -77,7 +77,10 @@ def test_a_limit_that_nobody_foretold_is_bisected_and_a_killed_search_goes_on(
     limit, steps = search["limit"], search["steps"]
     most = POOL // 2 - OUTPUT  # what it really is: both users at once
     assert limit["holds_to"] <= most < limit["fails_from"]
-    assert limit["fails_from"] - limit["holds_to"] <= 16
+    # A level that a busy machine's client could not judge stays open, and is said.
+    between = [s for s in steps if limit["holds_to"] < s["level"] < limit["fails_from"]]
+    assert all(step["status"] == "inconclusive" for step in between), between
+    assert limit["fails_from"] - limit["holds_to"] <= 16 or between, steps
     assert len(steps) > before
     assert len({(step["level"], step["take"]) for step in steps}) == len(steps)
     assert [line["level"] for line in asked(tmp_path)] == [step["level"] for step in steps]
