@@ -135,6 +135,48 @@ def test_a_pod_is_read_by_kubectl_with_the_log_of_its_last_start(monkeypatch: An
     assert [argv[-1] for argv in asked].count("--previous") == 1
 
 
+NEVER = 'Container image "no-such-image:1" is not present with pull policy of Never'
+TWO = {
+    "status": {
+        "containerStatuses": [
+            {"name": "server", "state": {"terminated": {"exitCode": 1, "reason": "Error"}}},
+            {
+                "name": "beside",
+                "state": {"waiting": {"reason": "ErrImageNeverPull", "message": NEVER}},
+            },
+        ]
+    }
+}
+CUDA = "RuntimeError: CUDA error: no kernel image is available for execution on the device\n"
+
+
+@pytest.mark.parametrize(("log", "code"), [(CUDA, "GPU004"), ("", "K8S006")])
+def test_a_container_that_never_began_hides_no_other(monkeypatch: Any, log: str, code: str) -> None:
+    """Seen on a real cluster: kubectl refuses the log of the one, with exit code 1."""
+
+    def run(argv: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        if argv[1] == "get":
+            return subprocess.CompletedProcess(argv, 0, json.dumps(TWO), "")
+        began = "server" in argv
+        return subprocess.CompletedProcess(argv, int(not began), log if began else "", "refused")
+
+    monkeypatch.setattr(inspection.shutil, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(inspection.subprocess, "run", run)
+    exit_code, output = explain("pod:lead", "--json")
+    found = json.loads(output)["primary"]
+    assert exit_code == 1
+    assert found["code"].startswith(code), found
+
+
+def test_an_end_with_an_error_is_never_clean(monkeypatch: Any) -> None:
+    for code, clean in ((1, False), (0, True), (143, True)):
+        attributes = {"State": {"Running": False, "ExitCode": code}, "HostConfig": {}}
+        seen = inspection._read_container("vllm", attributes, "Loading weights\n")
+        monkeypatch.setattr(inspection, "inspect_container", lambda name, seen=seen: seen)
+        exit_code, output = explain("docker:vllm")
+        assert (exit_code == 0, "UNKNOWN" not in output) == (clean, clean)
+
+
 def test_without_kubectl_the_cure_is_a_pipe(monkeypatch: Any, capsys: Any) -> None:
     monkeypatch.setattr(inspection.shutil, "which", lambda name: None)
     assert _exit_code(["explain", "pod:x"]) == 2

@@ -85,7 +85,7 @@ def _explain_text(content: bytes, source: str, given: _Given) -> Diagnosis:
 
 
 def _explain_place(subject: str, given: _Given) -> Diagnosis:
-    from leadline.deploy.inspection import inspect_container, inspect_pod
+    from leadline.deploy.inspection import CLUSTER, inspect_container, inspect_pod
     from leadline.diagnose.diagnosis import diagnose, heed_state
     from leadline.diagnose.log import read_log, split_lines
     from leadline.diagnose.rule import Evidence
@@ -97,7 +97,10 @@ def _explain_place(subject: str, given: _Given) -> Diagnosis:
     seen = inspect_container(name) if kind == "docker" else inspect_pod(pod, namespace)
     log = read_log(split_lines(seen.log))
     state = Evidence(
-        exit_status=seen.exit_status, oom_killed=seen.oom_killed, memory_limit=seen.memory_limit
+        exit_status=seen.exit_status,
+        oom_killed=seen.oom_killed,
+        memory_limit=seen.memory_limit,
+        log=tuple(line for line in seen.log.splitlines() if line.startswith(CLUSTER)),
     )
     return heed_state(diagnose(log, _facts(log, given), seen.source), state)
 

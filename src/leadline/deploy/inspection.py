@@ -13,6 +13,8 @@ from leadline.errors import DeployError
 from leadline.units import show_bytes
 
 LOG_LINES = 100_000
+CLUSTER = "kubernetes: "
+"""Begins a line that is the cluster's own."""
 _TIMEOUT_S = 60
 
 
@@ -57,9 +59,16 @@ def inspect_pod(name: str, namespace: str = "") -> Inspected:
     pod = json.loads(_kubectl("get", "pod", name, "--output", "json", *place))
     statuses = pod.get("status", {}).get("containerStatuses", [])
     restarts = sum(int(status.get("restartCount", 0)) for status in statuses)
-    logs = ["logs", name, "--all-containers", f"--tail={LOG_LINES}", *place]
-    previous = _kubectl(*logs, "--previous", optional=True) if restarts else ""
-    return _read_pod(name, statuses, previous + _kubectl(*logs, optional=True), restarts)
+    logs = "".join(_read_logs(name, status, place) for status in statuses)
+    return _read_pod(name, statuses, logs, restarts)
+
+
+def _read_logs(pod: str, status: dict[str, Any], place: list[str]) -> str:
+    """Of one container: asked for all at once, one that never began would hide the others."""
+    container = ["--container", status["name"]] if "name" in status else []
+    logs = ["logs", pod, *container, f"--tail={LOG_LINES}", *place]
+    previous = _kubectl(*logs, "--previous", optional=True) if status.get("restartCount") else ""
+    return previous + _kubectl(*logs, optional=True)
 
 
 def _read_container(name: str, attributes: dict[str, Any], log: str) -> Inspected:
@@ -88,7 +97,8 @@ def _read_pod(name: str, statuses: list[dict[str, Any]], log: str, restarts: int
     ]
     worst = max(ended, key=lambda item: int(item.get("exitCode", 0)), default=None)
     waiting = [
-        f"{status['state']['waiting'].get('reason')}: {status['state']['waiting'].get('message')}"
+        f"{CLUSTER}{status['state']['waiting'].get('reason')}: "
+        f"{status['state']['waiting'].get('message')}"
         for status in statuses
         if "waiting" in status.get("state", {})
     ]

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from leadline.diagnose.facts import LogFacts
 from leadline.diagnose.log import Log, LoggedException, LogLine, shorten
 from leadline.diagnose.rule import Evidence, first_of
+from leadline.diagnose.rules.kubernetes import RULES as CLUSTER_RULES
 from leadline.diagnose.rules.state import RULES as STATE_RULES
 from leadline.diagnose.signature import Signature, Weight, list_signatures
 from leadline.records import Finding
@@ -27,6 +28,8 @@ _STOPPED = "CON005"
 _NAMED = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception): ")
 _FATAL = re.compile(r"\b(?:fatal|panic|abort(?:ed|ing)|terminate called)\b", re.IGNORECASE)
 _MOST_UNKNOWN = 5
+# By itself, or told to: SIGINT, SIGTERM.
+_GOOD_ENDS = (None, "exit code 0", "exit code 130", "exit code 143")
 _FRAMES = 2
 
 
@@ -83,7 +86,9 @@ def diagnose(log: Log, facts: LogFacts, source: str = "") -> Diagnosis:
 
 def heed_state(diagnosis: Diagnosis, evidence: Evidence) -> Diagnosis:
     """With what a container's state knows beside its log: the log's own cause comes first."""
-    state = first_of(STATE_RULES, evidence)
+    state = first_of((*STATE_RULES, *CLUSTER_RULES), evidence)
+    if state is None and diagnosis.primary is None:
+        state = _unexplained_end(evidence)
     if state is None:
         return diagnosis
     if diagnosis.primary and not diagnosis.is_unknown:
@@ -91,6 +96,21 @@ def heed_state(diagnosis: Diagnosis, evidence: Evidence) -> Diagnosis:
     behind = (diagnosis.primary,) if diagnosis.primary else ()
     update = {"primary": state, "consequences": (*behind, *diagnosis.consequences)}
     return diagnosis.model_copy(update=update)
+
+
+def _unexplained_end(evidence: Evidence) -> Finding | None:
+    """What ended with an error is no clean run, whatever its log leaves out."""
+    if evidence.exit_status in _GOOD_ENDS:
+        return None
+    return Finding(
+        code="UNKNOWN",
+        title="It ended with an error that its log does not tell",
+        cause="unknown",
+        explanation="None of the known causes fits what is left of the log.",
+        evidence=(f"state: {evidence.exit_status}",),
+        remedy="read its last lines; the log of an earlier start may tell more",
+        source="no rule matched",
+    )
 
 
 def find_cause(log: Log) -> Finding | None:
