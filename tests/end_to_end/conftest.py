@@ -48,6 +48,8 @@ class Outcome:
 
 Start = Callable[..., subprocess.Popen[str]]
 Finish = Callable[[subprocess.Popen[str]], Outcome]
+Leadline = Callable[..., "subprocess.CompletedProcess[str]"]
+"""To its end, without a run directory of the test's."""
 
 
 @pytest.fixture
@@ -87,6 +89,31 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 @pytest.fixture
+def leadline() -> Leadline:
+    def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [*LEADLINE, *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    return run
+
+
+@pytest.fixture
+def spawn() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    started: list[subprocess.Popen[str]] = []
+
+    def run(*words: str | Path) -> subprocess.Popen[str]:
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen([*LEADLINE, *map(str, words)], text=True, **pipes)
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
 def finish(tmp_path: Path) -> Finish:
     def wait(process: subprocess.Popen[str]) -> Outcome:
         stdout, stderr = process.communicate(timeout=300)
@@ -96,6 +123,23 @@ def finish(tmp_path: Path) -> Finish:
         return Outcome(process.returncode, report, stderr, run)
 
     return wait
+
+
+def journal_lines(folder: Path, stream: str) -> list[dict[str, Any]]:
+    """Of all runs below the folder, in their order."""
+    return [
+        json.loads(line)
+        for path in folder.rglob(f"{stream}.jsonl")
+        for line in path.read_text(encoding="utf-8").splitlines()
+    ]
+
+
+def events(folder: Path, kind: str) -> list[dict[str, Any]]:
+    return [line for line in journal_lines(folder, "events") if line["event"] == kind]
+
+
+def trial_records(folder: Path) -> list[dict[str, Any]]:
+    return [line for line in journal_lines(folder, "records") if line["purpose"] == "trial"]
 
 
 def our_servers() -> list[int]:

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import docker
 import pytest
 from tests.containers.daemon import IMAGE
-from tests.end_to_end.conftest import Finish, Start, wait_for
+from tests.end_to_end.conftest import Finish, Start, events, wait_for
 from tests.end_to_end.containers import ENGINE, containers_of, in_docker
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
 WORKLOAD = {"input_tokens": 256, "output_tokens": 24, "repeats": 2, "limit_probes": False}
-
-
-def events(tmp_path: Path, kind: str) -> list[dict[str, Any]]:
-    lines = [
-        json.loads(line)
-        for path in tmp_path.rglob("events.jsonl")
-        for line in path.read_text(encoding="utf-8").splitlines()
-    ]
-    return [line for line in lines if line["event"] == kind]
 
 
 def test_one_campaign_on_two_targets_tells_what_the_target_costs(

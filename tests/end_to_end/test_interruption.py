@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tests.end_to_end.conftest import Finish, Start, wait_for, wait_for_no_servers
-
-
-def _records(tmp_path: Path) -> list[dict[str, Any]]:
-    lines = [
-        json.loads(line)
-        for path in tmp_path.rglob("records.jsonl")
-        for line in path.read_text(encoding="utf-8").splitlines()
-    ]
-    return [line for line in lines if line["purpose"] == "trial"]
+from tests.end_to_end.conftest import Finish, Start, trial_records, wait_for, wait_for_no_servers
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -33,7 +22,7 @@ def test_an_interrupted_run_leaves_no_server_and_resumes_what_is_owed(
     workload = {"input_tokens": 256, "output_tokens": 8, "repeats": 3, "limit_probes": False}
     file = campaign_file(workload=workload)
     first = start("run", file)
-    wait_for(lambda: len(_records(tmp_path)) >= 1)
+    wait_for(lambda: len(trial_records(tmp_path)) >= 1)
     first.send_signal(number)
     _, stderr = first.communicate(timeout=30)
     assert wait_for_no_servers() == []
@@ -41,13 +30,13 @@ def test_an_interrupted_run_leaves_no_server_and_resumes_what_is_owed(
         assert first.returncode == 130
         assert "Traceback" not in stderr
         assert "The same command resumes a campaign" in stderr
-    made = len(_records(tmp_path))
+    made = len(trial_records(tmp_path))
 
     outcome = finish(start("run", file))
     assert outcome.code == 0, outcome.stderr
     assert "resuming e2e" in outcome.stderr
     assert len(list((tmp_path / "runs").glob("*/*"))) == 1
-    trials = [record["trial"] for record in _records(tmp_path)]
+    trials = [record["trial"] for record in trial_records(tmp_path)]
     assert sorted(trials) == [1, 2, 3]
     assert made < 3
     assert outcome.report["cells"][0]["status"] == "pass"

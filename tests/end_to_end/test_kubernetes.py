@@ -20,7 +20,7 @@ import docker
 import pytest
 from tests.cluster import cluster as test_cluster
 from tests.deploy.places import KubernetesPlace, open_place
-from tests.end_to_end.conftest import LEADLINE, Finish, Start, wait_for
+from tests.end_to_end.conftest import Finish, Leadline, Start, events, wait_for
 
 from leadline.deploy.process import free_port
 from leadline.spec import read_campaign
@@ -40,8 +40,6 @@ KINDS = {
     "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
     "PodDisruptionBudget": "/apis/policy/v1beta1/namespaces/{}/poddisruptionbudgets",
 }
-
-Leadline = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="module")
@@ -74,31 +72,6 @@ def namespace(image: str) -> Iterator[str]:
     assert test_cluster.read(f"{path}/services/theirs")
     assert wait_for(lambda: not ours(place.namespace))
     place.close()
-
-
-@pytest.fixture
-def leadline() -> Leadline:
-    def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
-        command = [*LEADLINE, *map(str, words)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-    return run
-
-
-@pytest.fixture
-def spawn() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    started: list[subprocess.Popen[str]] = []
-
-    def run(*words: str | Path) -> subprocess.Popen[str]:
-        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = subprocess.Popen([*LEADLINE, *map(str, words)], text=True, **pipes)
-        started.append(process)
-        return process
-
-    yield run
-    for process in started:
-        process.kill()
-        process.communicate()
 
 
 def in_cluster(namespace: str, **changes: Any) -> dict[str, Any]:
@@ -135,15 +108,6 @@ def runs_server(namespace: str) -> bool:
         for pod in items(namespace, "Pod")
         for status in pod["status"].get("containerStatuses", [])
     )
-
-
-def events(folder: Path, kind: str) -> list[dict[str, Any]]:
-    lines = [
-        json.loads(line)
-        for path in folder.rglob("events.jsonl")
-        for line in path.read_text(encoding="utf-8").splitlines()
-    ]
-    return [line for line in lines if line["event"] == kind]
 
 
 # --- campaigns ------------------------------------------------------------------------------

@@ -7,9 +7,8 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from tests.end_to_end.conftest import LEADLINE, Finish, Start, run_server, wait_for
+from tests.end_to_end.conftest import LEADLINE, Finish, Start, run_server, trial_records, wait_for
 
 from leadline.deploy.process import free_port
 
@@ -23,7 +22,7 @@ def test_a_server_that_goes_away_and_comes_back_is_asked_only_what_is_owed(
     file = campaign_file(deployments=deployments, workload=workload, seed=1)
     server = run_server(port, "")
     running = start("run", file)
-    wait_for(lambda: _trials(tmp_path))
+    wait_for(lambda: trial_records(tmp_path))
     server.kill()
     server.communicate()
     lost = finish(running)
@@ -39,7 +38,9 @@ def test_a_server_that_goes_away_and_comes_back_is_asked_only_what_is_owed(
         server.communicate()
     assert back.code == 0, back.stderr
     assert back.run == lost.run
-    answered = [line["trial"] for line in _trials(tmp_path) if not line["exchange"]["failure"]]
+    answered = [
+        line["trial"] for line in trial_records(tmp_path) if not line["exchange"]["failure"]
+    ]
     assert sorted(answered) == [1, 2, 3, 4]
 
 
@@ -79,12 +80,3 @@ def test_a_run_that_was_copied_elsewhere_still_reports(
     assert told.returncode == outcome.code == 0, told.stderr
     assert json.loads(told.stdout)["cells"] == outcome.report["cells"]
     assert (copy / "report.html").is_file()
-
-
-def _trials(tmp_path: Path) -> list[dict[str, Any]]:
-    lines = [
-        json.loads(line)
-        for path in tmp_path.rglob("records.jsonl")
-        for line in path.read_text(encoding="utf-8").splitlines()
-    ]
-    return [line for line in lines if line["purpose"] == "trial"]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tests.end_to_end.conftest import Finish, Start, wait_for
+from tests.end_to_end.conftest import Finish, Start, events, wait_for
 
 from leadline.catalog.assets import asset_path
 from leadline.deploy.process import free_port
@@ -41,15 +39,6 @@ def sharing_server() -> Iterator[str]:
     process.wait()
 
 
-def asked(tmp_path: Path) -> list[dict[str, Any]]:
-    lines = [
-        json.loads(line)
-        for path in tmp_path.rglob("events.jsonl")
-        for line in path.read_text(encoding="utf-8").splitlines()
-    ]
-    return [line for line in lines if line["event"] == "search_asked"]
-
-
 @pytest.mark.engine
 def test_a_limit_that_nobody_foretold_is_bisected_and_a_killed_search_goes_on(
     sharing_server: str,
@@ -64,10 +53,10 @@ def test_a_limit_that_nobody_foretold_is_bisected_and_a_killed_search_goes_on(
         search={"maximise": "input_tokens", "within": "gates", "resolution": 16},
     )
     first = start("run", file)
-    wait_for(lambda: len(asked(tmp_path)) >= 4, seconds=240)
+    wait_for(lambda: len(events(tmp_path, "search_asked")) >= 4, seconds=240)
     first.send_signal(signal.SIGKILL)
     first.communicate(timeout=30)
-    before = len(asked(tmp_path))
+    before = len(events(tmp_path, "search_asked"))
 
     outcome = finish(start("run", file))
     assert outcome.code == 0, outcome.stderr
@@ -83,7 +72,8 @@ def test_a_limit_that_nobody_foretold_is_bisected_and_a_killed_search_goes_on(
     assert limit["fails_from"] - limit["holds_to"] <= 16 or between, steps
     assert len(steps) > before
     assert len({(step["level"], step["take"]) for step in steps}) == len(steps)
-    assert [line["level"] for line in asked(tmp_path)] == [step["level"] for step in steps]
+    asked = [line["level"] for line in events(tmp_path, "search_asked")]
+    assert asked == [step["level"] for step in steps]
     loads = [event for event in Run(outcome.run).events() if event["event"] == "load_ended"]
     assert len({load["cell"] for load in loads}) == len(steps), "a level was run twice"
     states = {(point["input_tokens"], point["state"]) for point in search["points"]}

@@ -8,45 +8,18 @@ import signal
 import socket
 import subprocess
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import docker
 import pytest
-from tests.end_to_end.conftest import LEADLINE, wait_for, wait_for_no_servers
+from tests.end_to_end.conftest import Leadline, wait_for, wait_for_no_servers
 from tests.end_to_end.containers import ENGINE, containers_of, in_docker
 
 from leadline.deploy.process import free_port
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
-
-Leadline = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.fixture
-def leadline() -> Leadline:
-    def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
-        command = [*LEADLINE, *map(str, words)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-    return run
-
-
-@pytest.fixture
-def spawn() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    started: list[subprocess.Popen[str]] = []
-
-    def run(*words: str | Path) -> subprocess.Popen[str]:
-        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = subprocess.Popen([*LEADLINE, *map(str, words)], text=True, **pipes)
-        started.append(process)
-        return process
-
-    yield run
-    for process in started:
-        process.kill()
-        process.communicate()
 
 
 def test_a_service_comes_up_is_shown_and_goes(

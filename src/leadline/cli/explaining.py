@@ -85,7 +85,8 @@ def _explain_text(content: bytes, source: str, given: _Given) -> Diagnosis:
 
 
 def _explain_place(subject: str, given: _Given) -> Diagnosis:
-    from leadline.deploy.inspection import CLUSTER, inspect_container, inspect_pod
+    from leadline.deploy.inspection import inspect_container, inspect_pod
+    from leadline.deploy.pods import SIGN
     from leadline.diagnose.diagnosis import diagnose, heed_state
     from leadline.diagnose.log import read_log, split_lines
     from leadline.diagnose.rule import Evidence
@@ -100,7 +101,7 @@ def _explain_place(subject: str, given: _Given) -> Diagnosis:
         exit_status=seen.exit_status,
         oom_killed=seen.oom_killed,
         memory_limit=seen.memory_limit,
-        log=tuple(line for line in seen.log.splitlines() if line.startswith(CLUSTER)),
+        log=tuple(line for line in seen.log.splitlines() if line.startswith(SIGN)),
     )
     return heed_state(diagnose(log, _facts(log, given), seen.source), state)
 

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from leadline.deploy.containers import connect
+from leadline.deploy.pods import SIGN
 from leadline.errors import DeployError
 from leadline.units import show_bytes
 
 LOG_LINES = 100_000
-CLUSTER = "kubernetes: "
-"""Begins a line that is the cluster's own."""
 _TIMEOUT_S = 60
 
 
@@ -97,7 +96,7 @@ def _read_pod(name: str, statuses: list[dict[str, Any]], log: str, restarts: int
     ]
     worst = max(ended, key=lambda item: int(item.get("exitCode", 0)), default=None)
     waiting = [
-        f"{CLUSTER}{status['state']['waiting'].get('reason')}: "
+        f"{SIGN}{status['state']['waiting'].get('reason')}: "
         f"{status['state']['waiting'].get('message')}"
         for status in statuses
         if "waiting" in status.get("state", {})
