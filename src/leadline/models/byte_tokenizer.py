@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import orjson
+
+from leadline.models.tokenizer_files import BYTES, bpe_tokenizer
 
 END = "<|end|>"
 # No text is encoded with these; they are what a small model answers with. With the bytes and the
@@ -22,29 +23,7 @@ def write_byte_tokenizer(folder: Path, window: int) -> None:
     tokens = [END, *_byte_characters(), *(f"Ġ{word}" for word in _WORDS.split())]
     end = {"id": 0, "content": END, "special": True}
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    splitter = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
-    tokenizer: dict[str, Any] = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [end | flags],
-        "normalizer": None,
-        "pre_tokenizer": splitter | {"use_regex": True},
-        "post_processor": None,
-        "decoder": splitter | {"use_regex": True},
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": False,
-            "vocab": {token: number for number, token in enumerate(tokens)},
-            "merges": [],
-        },
-    }
+    tokenizer = bpe_tokenizer(tokens, [], added=[end | flags], splitter=BYTES)
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": END,

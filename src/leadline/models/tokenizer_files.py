@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ _SPLITTERS: Mapping[str, list[dict[str, Any]]] = {
     "smollm": [{"type": "Digits", "individual_digits": True}],
     "gpt-2": [],
 }
-_BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 _CONTROL = 3  # gguf TokenType.CONTROL
 _COPIED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 _TEMPLATE = "chat_template.jinja"
@@ -61,15 +61,31 @@ def tokenizer_json(gguf: Mapping[str, Any]) -> dict[str, Any]:
         )
     tokens = gguf["tokenizer.ggml.tokens"]
     kinds = gguf["tokenizer.ggml.token_type"]
+    return bpe_tokenizer(
+        tokens,
+        [merge.split(" ", 1) for merge in gguf["tokenizer.ggml.merges"]],
+        added=[_added(i, tokens[i]) for i, kind in enumerate(kinds) if kind == _CONTROL],
+        splitter={"type": "Sequence", "pretokenizers": [*splitter, BYTES]},
+    )
+
+
+def bpe_tokenizer(
+    tokens: Sequence[str],
+    merges: Sequence[Sequence[str]],
+    *,
+    added: Sequence[Mapping[str, Any]],
+    splitter: Mapping[str, Any],
+) -> dict[str, Any]:
+    """A ``tokenizer.json`` of byte-level BPE: a token's id is its place."""
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [_added(i, tokens[i]) for i, kind in enumerate(kinds) if kind == _CONTROL],
+        "added_tokens": added,
         "normalizer": None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*splitter, _BYTES]},
+        "pre_tokenizer": splitter,
         "post_processor": None,
-        "decoder": _BYTES,
+        "decoder": BYTES,
         "model": {
             "type": "BPE",
             "dropout": None,
@@ -80,7 +96,7 @@ def tokenizer_json(gguf: Mapping[str, Any]) -> dict[str, Any]:
             "byte_fallback": False,
             "ignore_merges": False,
             "vocab": {token: number for number, token in enumerate(tokens)},
-            "merges": [merge.split(" ", 1) for merge in gguf["tokenizer.ggml.merges"]],
+            "merges": merges,
         },
     }
 
