@@ -360,8 +360,6 @@ def test_the_prefixes_of_a_trace_are_not_mixed_with_others(
     replay = ("--trace", "trace.jsonl")
     said = bench(server(), capsys, *replay, "--shared-prefix", "9", code=3)["stderr"]
     assert "the trace has prefixes of its own" in said
-    said = bench(server(), capsys, *replay, "--prompt-as", "chat", code=3)["stderr"]
-    assert "not as chat" in said
     said = bench(server(), capsys, *replay, "--trace-block-tokens", "16", code=3)["stderr"]
     assert "has 1 hash_ids; blocks of 16 tokens need 2" in said
     found = bench(server(), capsys, *replay, "--no-trace-prefixes")

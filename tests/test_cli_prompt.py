@@ -80,8 +80,9 @@ def test_text_encodes_to_the_ids_of_the_same_seed(
         (["--tokens", "900", "--count", "2", "--hit-rate", "101%"], "is not a share"),
         (["--tokens", "900", "--count", "2", "--hit-rate", "0.5"], "is not a share"),
         (["--tokens", "900", "--count", "2", "--hit-rate", "90%"], "cannot be reached"),
-        (["--tokens", "9", "--hit-rate", "1%", "--chat"], "neither sessions nor chat"),
-        (["--session", "9", "--chat"], "a session has several messages"),
+        (["--session", "9", "--hit-rate", "1%"], "does not go with sessions"),
+        (["--session", "9", "--chat"], "no chat template there"),
+        (["--session", "9", "--chat", "--needles", "1"], "hide no passkeys"),
         (["--session", "900,800"], "no longer than the one before it"),
     ],
 )
@@ -152,6 +153,41 @@ def test_a_session_grows_turn_by_turn(
     assert [len(ids) for ids in prompts] == [500, 900, 1500] * 2
     assert prompts[4][:500] == prompts[3]
     assert cache["cached_tokens"] == [0, 496, 896, 0, 496, 896]
+
+
+TURNS = (
+    "{{ bos_token }}{% for m in messages %}"
+    "{{ m['role'] }}:\n{{ m['content'] | trim }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant:\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("asked", "cached"),
+    [
+        (["--session", "500,900,1500"], [0, 496, 896, 0, 496, 896]),
+        (["--tokens", "600", "--shared-prefix", "320"], [0, 320]),
+    ],
+)
+def test_chats_that_share_text_are_exact_too(
+    asked: list[str],
+    cached: list[int],
+    options: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = {"chat_template": TURNS, "bos_token": "<|end|>"}
+    Path("model/tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    asked = [*asked, "--count", "2", "--chat", "--output-tokens", "50", "--out", "p.jsonl"]
+    assert call([*options, *asked, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    encode = save("llama3", tmp_path / "other").encode
+    for body, told in zip(read_lines("p.jsonl"), facts["prompts"], strict=True):
+        turns = "".join(f"{m['role']}:\n{m['content']}\n" for m in body["messages"])
+        assert len(encode(f"<|end|>{turns}assistant:\n")) == told["tokens"]
+    assert facts["expected_cache"]["cached_tokens"] == cached
+    roles = [message["role"] for message in read_lines("p.jsonl")[-1]["messages"]]
+    assert roles == (["user", "assistant"] * 2 + ["user"] if "--session" in asked else ["user"])
 
 
 CONFIG = {

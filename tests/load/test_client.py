@@ -359,7 +359,7 @@ def test_times_agree_with_the_send_log_of_the_server() -> None:
     for event, tick in zip(exchange.events, sent, strict=True):
         assert 0 <= (event.t_ns - tick) / 1e9 < 0.5
     assert measures.ttft_s is not None
-    assert measures.ttft_s >= 0.04
+    assert measures.ttft_s > pauses[0] - 0.002  # an event loop's timer is a millisecond exact
     gaps = [(b - a) / 1e9 for a, b in pairwise(sent)]
     assert measures.itl_s == pytest.approx(gaps, abs=0.5)
     assert sum(measures.itl_s) == pytest.approx(sum(gaps), abs=0.5)

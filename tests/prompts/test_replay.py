@@ -18,7 +18,7 @@ BLOCK = 32
 
 
 @st.composite
-def days(draw: st.DrawFn) -> list[TraceLine]:
+def days(draw: st.DrawFn, block: int = BLOCK) -> list[TraceLine]:
     """Requests that go on from the prefix of an earlier one, as conversations do."""
     lines: list[TraceLine] = []
     new = iter(range(1000))
@@ -26,21 +26,21 @@ def days(draw: st.DrawFn) -> list[TraceLine]:
         before = draw(st.sampled_from(lines)).hash_ids if lines and draw(st.booleans()) else ()
         kept = before[: draw(st.integers(0, len(before)))]
         ids = (*kept, *(next(new) for _ in range(draw(st.integers(1, 4)))))
-        tokens = BLOCK * len(ids) - draw(st.integers(0, BLOCK - 1))
+        tokens = block * len(ids) - draw(st.integers(0, block - 1))
         lines.append(TraceLine(0, tokens, 1, ids))
     return lines
 
 
-def hits_by_hash(lines: list[TraceLine]) -> list[int]:
+def hits_by_hash(lines: list[TraceLine], block: int = BLOCK) -> list[int]:
     """From the hashes alone: whole blocks that began an earlier request too."""
     found = []
     seen: set[tuple[int, ...]] = set()
     for line in lines:
-        whole = (line.input_tokens - 1) // BLOCK
+        whole = (line.input_tokens - 1) // block
         prefixes = [line.hash_ids[: n + 1] for n in range(len(line.hash_ids))]
         cached = next((n for n in range(whole) if prefixes[n] not in seen), whole)
-        found.append(cached * BLOCK)
-        full = line.input_tokens // BLOCK
+        found.append(cached * block)
+        full = line.input_tokens // block
         seen.update(prefixes[:full])
     return found
 
@@ -77,6 +77,34 @@ def test_equal_hashes_are_equal_tokens_and_the_text_has_the_very_ids() -> None:
         assert prompt is not None
         assert prompt.text is not None
         assert tokenizer.huggingface.encode(prompt.text, add_special_tokens=False).ids == ids
+
+
+@pytest.mark.parametrize("kind", ["llama3", "bytes"])
+@settings(max_examples=40)
+@given(lines=days(128), before_tokens=st.integers(0, 3))
+def test_every_prompt_has_its_text_wherever_it_ends_in_a_block(
+    kind: str, lines: list[TraceLine], before_tokens: int
+) -> None:
+    """Also where another prompt has more of that block, and the server puts tokens before all."""
+    corpus, tokenizer = prepared(kind)
+    shorter = (line._replace(input_tokens=line.input_tokens - 1) for line in lines)
+    lines = [line for line in (*lines, *shorter) if line.input_tokens > 40]
+    drawn, _ = draw_replay(
+        corpus, tokenizer.encode, lines, 128, "s", before_tokens=before_tokens, as_text=True
+    )
+    found = []
+    for item, line in zip(drawn, lines, strict=True):
+        prompt = item.as_text(tokenizer.encode)
+        assert prompt is not None
+        assert prompt.text is not None
+        ids = tokenizer.huggingface.encode(prompt.text, add_special_tokens=False).ids
+        assert ids == np.asarray(prompt.ids).tolist()
+        found.append([0] * before_tokens + ids)
+        assert len(found[-1]) == line.input_tokens
+    cached = expect_hits(found, 32).cached_tokens
+    for hit, best in zip(cached, hits_by_hash(lines, 128), strict=True):
+        # The last 32 to 95 tokens of either may be its own, and a hit is of whole 32.
+        assert best - 128 <= hit <= best + 128
 
 
 def test_another_seed_is_another_replay_and_the_same_one_is_the_same() -> None:

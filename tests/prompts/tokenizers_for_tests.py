@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from leadline.models.byte_tokenizer import write_byte_tokenizer
 from leadline.prompts.corpus import load_corpus
 from leadline.prompts.tokenizer import LocalTokenizer
 
@@ -49,6 +50,10 @@ def train(kind: str) -> Tokenizer:
 
 
 def save(kind: str, folder: Path) -> LocalTokenizer:
+    """``bytes`` is that of `leadline models make-tiny`: a token for each byte."""
     folder.mkdir(parents=True, exist_ok=True)
+    if kind == "bytes":
+        write_byte_tokenizer(folder, window=1 << 20)
+        return LocalTokenizer(str(folder))
     train(kind).save(str(folder / "tokenizer.json"))
     return LocalTokenizer(str(folder))

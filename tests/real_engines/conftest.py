@@ -26,6 +26,9 @@ from tests.real_engines.small_models import SHAPES, make_model
 CAMPAIGNS = Path(__file__).parent / "campaigns"
 LONG_WORDS = 2_000_000
 CAMPAIGN_S = 1200.0
+OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+# Else each of a server's processes compiles the engine again, where the machine forbids to keep it.
+KEEP_BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}
 
 
 @dataclass(frozen=True)
@@ -121,8 +124,7 @@ def run_leadline(
 def engine_environment(engine: Environment) -> dict[str, str]:
     """With the engine's programs on PATH and nothing asked of the hub."""
     path = f"{require(engine) / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-    return {**os.environ, **offline, "PATH": path}
+    return {**os.environ, **OFFLINE, **KEEP_BYTECODE, "PATH": path}
 
 
 def servers_of(models: Path) -> list[int]:

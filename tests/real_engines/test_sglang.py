@@ -6,6 +6,7 @@ What this build cannot show: speed, GPU memory, CUDA graphs, Llama-4's pools (se
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.real_engines.conftest import Outcome, run_leadline
+from tests.real_engines.conftest import KEEP_BYTECODE, Outcome, run_leadline
 from tests.real_engines.environments import SGLANG_0_5, require
 from tests.real_engines.killing import Killing
 from tests.real_engines.leftovers import watching
@@ -60,7 +61,9 @@ def qualify(python: Path, model: Path, tmp_path: Path) -> Iterator[Qualify]:
         file.write_text(json.dumps(campaign), encoding="utf-8")
         command = [sys.executable, "-m", "leadline.cli", "run", str(file), "--json"]
         runs = tmp_path / "runs"
-        outcomes.append(run_leadline([*command, "--runs", str(runs)], runs, meanwhile))
+        command += ["--runs", str(runs)]
+        env = {**os.environ, **KEEP_BYTECODE}
+        outcomes.append(run_leadline(command, runs, meanwhile, env=env))
         return outcomes[-1]
 
     with watching(lambda: servers_of(model)) as leftovers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.real_engines.conftest import RunCampaign
@@ -33,18 +34,6 @@ def test_ten_million_tokens(run_campaign: RunCampaign, long_text: object) -> Non
     assert_equal_to_the_plan(outcome, deployments=1)
 
 
-def test_full_attention_up_to_32k_with_and_without_prefix_caching(
-    run_campaign: RunCampaign,
-) -> None:
-    outcome = run_campaign("vllm-0.32-full", VLLM)
-    for name, caching in (("cached", "True"), ("uncached", "False")):
-        assert passed(outcome, name) == [2048, 32_768]
-        assert words_of(outcome, name)["settings"]["enable_prefix_caching"] == caching
-        assert words_of(outcome, name)["differing"] == {}
-    assert_equal_to_the_plan(outcome, deployments=2)
-
-
-@pytest.mark.long
 def test_full_attention_up_to_128k_and_one_to_four_sequences(run_campaign: RunCampaign) -> None:
     outcome = run_campaign("vllm-0.32-batches", VLLM)
     for name, caching in (("one", "True"), ("two", "False"), ("three", "True"), ("four", "False")):
@@ -72,19 +61,28 @@ def test_a_replayed_trace_is_found_in_the_prefix_cache_as_on_its_day(
 ) -> None:
     lengths = [(2000, [0, 1, 2, 3]), (1536, [0, 1, 4]), (700, [0, 5]), (512, [6]), (1024, [0, 1])]
     lines = [
-        {"timestamp": 2000 * n, "input_length": tokens, "output_length": 4, "hash_ids": ids}
+        {"timestamp": 400 * n, "input_length": tokens, "output_length": 4, "hash_ids": ids}
         for n, (tokens, ids) in enumerate(lengths)
     ]
     (models / "day.jsonl").write_text("\n".join(map(json.dumps, lines)), "utf-8")
     outcome = run_campaign("vllm-0.32-trace", VLLM)
-    (cell,) = outcome.report["cells"]
-    assert cell["load"]["answered"] == len(lengths), outcome.stderr
-    # By hand, in blocks of 128: of the last prompt all but the block with its last token.
+    # By hand, in blocks of 128: of the last prompt all but the block with its last token. A chat's
+    # template lies in its first and its last block.
     found = 2 * 512 + 512 + (1024 - 128)
+    for form in ("ids", "chat"):
+        cell = outcome.cell(f"prompt_as={form}/load.trace")
+        assert cell["load"]["answered"] == len(lengths), outcome.stderr
+        assert_found(cell, found)
+    turns = outcome.cell("turns=3")
+    # 500, 1,000 and 1,500 tokens; the second turn has the first's 3 whole blocks, the third 7.
+    assert_found(turns, 2 * (3 + 7) * 128)
+
+
+def assert_found(cell: dict[str, Any], cached_tokens: int) -> None:
     cache = cell["cache"]
-    assert cache["replayed_tokens"] == cache["cached_tokens"] == found
-    assert (cache["witness"], cache["differing"]) == ("each request", 0)
-    assert cell["load"]["server"]["grown"]["cached_tokens"] == found
+    assert cache["cached_tokens"] == cached_tokens
+    assert (cell["status"], cache["witness"], cache["differing"]) == ("pass", "each request", 0)
+    assert cell["load"]["server"]["grown"]["cached_tokens"] == cached_tokens
 
 
 @pytest.mark.parametrize(

@@ -38,20 +38,13 @@ def require_load(cell: Cell) -> None:
     """``SpecError`` for a load that cannot be run, before anything is started."""
     load = cell.workload.load
     if load and load.trace:
-        lines, problem = _read_trace(load), _replay_problem(cell.workload)
-        if problem and load.trace_prefixes and any(line.hash_ids for line in lines):
+        has_prefixes = any(one.recorded for one in _replay(load))
+        if has_prefixes and cell.workload.shared_prefix:
             raise SpecError(
-                f"the trace has prefixes of its own, {problem}",
+                "the trace has prefixes of its own, and a shared prefix is asked for too",
                 where=load.trace,
                 cure="leave them out: --no-trace-prefixes (campaign: load.trace_prefixes: false)",
             )
-
-
-def _replay_problem(workload: Workload) -> str:
-    """Why the prefixes of a trace cannot be replayed, if so."""
-    if workload.shared_prefix:
-        return "and a shared prefix is asked for too"
-    return "which go as ids or text, not as chat" if workload.prompt_as == "chat" else ""
 
 
 def draw_requests(workload: Workload, load: Load, longest: int, seed: str) -> list[Asked]:

@@ -16,6 +16,7 @@ from leadline.errors import SpecError
 from leadline.prompts.chat import draw_shared_chats
 from leadline.prompts.corpus import Corpus
 from leadline.prompts.cuts import TokenIds
+from leadline.prompts.dialogs import DialogTurn, draw_dialogs, draw_replay_chats
 from leadline.prompts.prompt import Prompt
 from leadline.prompts.replay import draw_replay
 from leadline.prompts.sessions import draw_sessions
@@ -26,6 +27,7 @@ from leadline.prompts.shared import (
     expect_hits,
     share_for_rate,
 )
+from leadline.prompts.trace import TraceLine
 from leadline.spec import Load, Workload
 
 
@@ -131,18 +133,11 @@ def _draw_from(study: _Study, lengths: Sequence[int], shared: SharedPrefix) -> S
 
 def _draw_replay(study: _Study) -> WarmPrompts:
     """Nothing is surely sent before: a request may come while the one before it is still read."""
-    lines = [
-        one.recorded._replace(input_tokens=inside)
-        for one, inside in zip(study.asked, study.inside(study.asked), strict=True)
-        if one.recorded
-    ]
-    source = study.source
-    drawn, is_disjoint = draw_replay(
-        source.corpus, source.encode, lines, study.load.trace_block_tokens, study.seed
-    )
+    drawn, is_disjoint = _replay(study, [one.recorded for one in study.asked if one.recorded])
     prompts = study.word(drawn)
     ids, added = [_ids(prompt) for prompt in prompts], prompts[0].added_tokens
     bounds = bound_hits(ids, [None] * len(ids), study.block_tokens, added)
+    whole = [np.concatenate((np.zeros(added, np.uint32), one)) for one in ids] if added else ids
     warning = (
         "the corpus is too short for all blocks of the trace without overlap; different blocks "
         "start at different places and share text further on, which no prefix cache can find"
@@ -151,18 +146,28 @@ def _draw_replay(study: _Study) -> WarmPrompts:
         first=[],
         prompts=prompts,
         cached_tokens=[(0, most) for _, most in bounds],
-        replayed_tokens=expect_hits(ids, study.block_tokens).cached_tokens,
+        replayed_tokens=expect_hits(whole, study.block_tokens).cached_tokens,
         warning="" if is_disjoint else warning,
+    )
+
+
+def _replay(study: _Study, lines: Sequence[TraceLine]) -> tuple[Sequence[Drawn], bool]:
+    source, seed, block_tokens = study.source, study.seed, study.load.trace_block_tokens
+    corpus, encode = source.corpus, source.tokenizer.encode
+    if source.template:
+        return draw_replay_chats(corpus, encode, source.template, lines, block_tokens, seed)
+    return draw_replay(
+        *(corpus, source.encode, lines, block_tokens, seed),
+        before_tokens=study.builder.added_tokens.get(study.way, 0),
+        as_text=study.way.form == "text",
     )
 
 
 def _draw_turns(study: _Study) -> WarmPrompts:
     """The most of a turn holds what the answer before it may have guessed of the next text."""
-    source, asked, block_tokens = study.source, study.asked, study.block_tokens
+    asked, block_tokens = study.asked, study.block_tokens
     sessions = [list(turns) for _, turns in groupby(asked, key=lambda one: one.conversation)]
-    lengths = [study.inside(turns) for turns in sessions]
-    drawn = draw_sessions(source.corpus, source.encode, lengths, study.seed)
-    prompts = [study.word(session) for session in drawn]
+    prompts = [study.word(session) for session in _converse(study, sessions)]
     flat = [prompt for session in prompts for prompt in session]
     ids = [[_ids(prompt) for prompt in session] for session in prompts]
     before = [earlier for session in ids for earlier in (None, *session[:-1])]
@@ -180,6 +185,18 @@ def _draw_turns(study: _Study) -> WarmPrompts:
             for found, answer, chance in zip(least, guessed, by_chance, strict=True)
         ],
     )
+
+
+def _converse(study: _Study, sessions: list[list[Asked]]) -> Sequence[Sequence[Drawn]]:
+    source = study.source
+    corpus, encode = source.corpus, source.tokenizer.encode
+    if source.template is None:
+        lengths = [study.inside(turns) for turns in sessions]
+        return draw_sessions(corpus, source.encode, lengths, study.seed)
+    dialogs = [
+        [DialogTurn(one.input_tokens, one.output_tokens) for one in turns] for turns in sessions
+    ]
+    return draw_dialogs(corpus, encode, source.template, dialogs, study.seed)
 
 
 def _shared_prefix(workload: Workload, lengths: Sequence[int], block_tokens: int) -> SharedPrefix:

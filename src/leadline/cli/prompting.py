@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,8 +16,10 @@ from leadline.errors import SpecError
 from leadline.units import show_bytes, show_tokens
 
 if TYPE_CHECKING:
+    from leadline.prompts.chat import ChatSlice, ChatTemplate
     from leadline.prompts.haystack import Prompt
     from leadline.prompts.shared import SharedPrefix
+    from leadline.prompts.slices import Slice
     from leadline.prompts.token_corpus import TokenCorpus
     from leadline.prompts.tokenizer import LocalTokenizer
 
@@ -38,6 +42,7 @@ class Asked:
     seed: str
     form: str
     model: str | None
+    output_tokens: str
 
 
 @click.command()
@@ -83,7 +88,7 @@ class Asked:
     default="ids",
     show_default=True,
     type=click.Choice(["ids", "text", "chat"]),
-    help="Token ids, text, or a chat message.",
+    help="Token ids, text, or a chat.",
 )
 @click.option("--chat", is_flag=True, help="The same as --as chat.")
 @click.option("--model", help="Model name to put into the request.")
@@ -92,9 +97,7 @@ class Asked:
     "--out", required=True, type=click.Path(path_type=Path), help="The request body or bodies."
 )
 @json_option
-def prompt(
-    out: Path, output_tokens: str, chat: bool, form: str, as_json: bool, **options: Any
-) -> int:
+def prompt(out: Path, chat: bool, form: str, as_json: bool, **options: Any) -> int:
     """Write prompts of exactly N tokens of real text; nothing is repeated.
 
     When a text first meets a tokenizer it is tokenised and kept; from then on a prompt of any
@@ -104,7 +107,7 @@ def prompt(
     asked = Asked(form="chat" if chat else form, **options)
     _check(asked)
     drawn, facts = _draw(asked)
-    answer_tokens = read_tokens("--output-tokens", output_tokens)
+    answer_tokens = read_tokens("--output-tokens", asked.output_tokens)
     bodies = [_body(item, asked, answer_tokens) for item in drawn]
     _write(out, b"\n".join(bodies) + (b"\n" if _is_many(asked) else b""))
     for item, body in zip(facts["prompts"], bodies, strict=True):
@@ -120,8 +123,8 @@ def prompt(
 
 class Drawn(NamedTuple):
     prompt: Prompt
-    content: str | None
-    """Of the chat message."""
+    messages: list[dict[str, str]]
+    """Of a chat."""
 
 
 def _check(asked: Asked) -> None:
@@ -134,17 +137,17 @@ def _check(asked: Asked) -> None:
         )
     is_shared = asked.shared_prefix or asked.hit_rate
     twice = asked.shared_prefix and asked.hit_rate
-    if is_shared and (asked.session or asked.form == "chat" or twice):
+    if is_shared and (asked.session or twice):
         raise SpecError(
-            "a shared prefix goes with neither sessions nor chat, and is asked for once",
+            "a shared prefix does not go with sessions, and is asked for once",
             where="--shared-prefix",
-            cure="give --shared-prefix or --hit-rate, with --tokens or --lengths, as ids or text",
+            cure="give --shared-prefix or --hit-rate, with --tokens or --lengths",
         )
-    if asked.session and asked.form == "chat":
+    if asked.needles and asked.form == "chat" and (is_shared or asked.session):
         raise SpecError(
-            "a session has several messages; here a chat is one",
-            where="--session",
-            cure="write the session as ids or text",
+            "in chat, prompts that share text hide no passkeys",
+            where="--needles",
+            cure="leave needles out, or write the prompts as ids or text",
         )
 
 
@@ -168,21 +171,28 @@ def _draw_plain(
     asked: Asked, corpus: TokenCorpus, tokenizer: LocalTokenizer, facts: dict[str, Any]
 ) -> list[Drawn]:
     from leadline.prompts.chat import added_to_text
-    from leadline.prompts.shared import expect_hits
 
     encode = corpus.encoder(tokenizer)
     added = added_to_text(tokenizer, corpus).tokens if asked.form == "text" else 0
     slices = _draw_slices(asked, corpus, encode, added)
     prompts = [item.as_ids() if asked.form == "ids" else item.as_text(encode) for item in slices]
     facts["server_adds_tokens"] = added
-    if asked.shared_prefix or asked.hit_rate or asked.session:
-        hits = expect_hits([item.as_ids().ids for item in slices], asked.block_tokens)
-        facts["expected_cache"] = {
-            "block_tokens": asked.block_tokens,
-            "cached_tokens": hits.cached_tokens,
-            "hit_rate": float(hits.rate),
-        }
-    return [Drawn(_exact(prompt, asked), None) for prompt in prompts]
+    facts |= _expected_cache(asked, slices)
+    return [Drawn(_exact(prompt, asked), []) for prompt in prompts]
+
+
+def _expected_cache(asked: Asked, slices: Sequence[Slice]) -> dict[str, Any]:
+    from leadline.prompts.shared import expect_hits
+
+    if not (asked.shared_prefix or asked.hit_rate or asked.session):
+        return {}
+    hits = expect_hits([item.as_ids().ids for item in slices], asked.block_tokens)
+    found = {
+        "block_tokens": asked.block_tokens,
+        "cached_tokens": hits.cached_tokens,
+        "hit_rate": float(hits.rate),
+    }
+    return {"expected_cache": found}
 
 
 def _draw_slices(asked: Asked, corpus: TokenCorpus, encode: Any, added: int) -> list[Any]:
@@ -192,7 +202,7 @@ def _draw_slices(asked: Asked, corpus: TokenCorpus, encode: Any, added: int) -> 
     from leadline.prompts.slices import draw_slice
 
     if asked.session:
-        turns = [read_tokens("--session", turn) - added for turn in asked.session.split(",")]
+        turns = [tokens - added for tokens in _turns(asked.session)]
         sessions = draw_sessions(
             corpus, encode, [turns] * (asked.count or 1), asked.seed, asked.needles
         )
@@ -210,18 +220,48 @@ def _draw_chats(
     asked: Asked, corpus: TokenCorpus, tokenizer: LocalTokenizer, facts: dict[str, Any]
 ) -> list[Drawn]:
     """With the template, if there is one; else the message alone is counted, and that is said."""
-    from leadline.prompts.chat import draw_chats, find_chat_template
+    from leadline.prompts.chat import find_chat_template
 
     template = find_chat_template(asked.tokenizer)
+    if template is None and asked.session:
+        raise SpecError(
+            "no chat template there, and a conversation is exact only with it",
+            where=asked.tokenizer,
+            cure="give the folder of a chat model, or write the session as ids or text",
+        )
     if template is None:
         plain = _draw_plain(replace(asked, form="text"), corpus, tokenizer, facts)
         facts["server_adds_tokens"] = None
-        return [Drawn(item.prompt, item.prompt.text) for item in plain]
-    encode = tokenizer.encode
-    slices = draw_chats(corpus, encode, template, _lengths(asked), asked.seed, asked.needles)
+        return [Drawn(item.prompt, item.prompt.messages) for item in plain]
+    slices = _draw_chat_slices(asked, corpus, tokenizer.encode, template)
     facts["server_adds_tokens"] = 0
-    chats = [item.as_chat(encode) for item in slices]
-    return [Drawn(_exact(chat and chat.prompt, asked), chat and chat.content) for chat in chats]
+    facts |= _expected_cache(asked, [item.slice for item in slices])
+    chats = [item.as_chat(tokenizer.encode) for item in slices]
+    return [
+        Drawn(_exact(chat and chat.prompt, asked), chat.messages if chat else []) for chat in chats
+    ]
+
+
+def _draw_chat_slices(
+    asked: Asked, corpus: TokenCorpus, encode: Any, template: ChatTemplate
+) -> Sequence[ChatSlice]:
+    from leadline.prompts.chat import draw_chats, draw_shared_chats
+    from leadline.prompts.dialogs import DialogTurn, draw_dialogs
+
+    if asked.session:
+        answer_tokens = read_tokens("--output-tokens", asked.output_tokens)
+        turns = [DialogTurn(tokens, answer_tokens) for tokens in _turns(asked.session)]
+        dialogs = [turns] * (asked.count or 1)
+        return list(chain(*draw_dialogs(corpus, encode, template, dialogs, asked.seed)))
+    lengths = _lengths(asked)
+    if asked.shared_prefix or asked.hit_rate:
+        shared = _shared(asked, lengths)
+        return draw_shared_chats(corpus, encode, template, lengths, shared, asked.seed)
+    return draw_chats(corpus, encode, template, lengths, asked.seed, asked.needles)
+
+
+def _turns(session: str) -> list[int]:
+    return [read_tokens("--session", turn) for turn in session.split(",")]
 
 
 def _lengths(asked: Asked) -> list[int]:
@@ -293,7 +333,7 @@ def _body(found: Drawn, asked: Asked, output_tokens: int) -> bytes:
 
     content: dict[str, Any] = {"model": asked.model} if asked.model else {}
     if asked.form == "chat":
-        content["messages"] = [{"role": "user", "content": found.content}]
+        content["messages"] = found.messages
     else:
         content["prompt"] = found.prompt.ids if asked.form == "ids" else found.prompt.text
     content |= {"max_tokens": output_tokens, "temperature": 0}

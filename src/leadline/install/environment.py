@@ -26,6 +26,9 @@ _BATCH_BYTES = 100 * _MB
 _CHECK_TIMEOUT_S = 600
 # An engine that is only asked for its version must not talk to anybody.
 _QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
+# Even where the user's environment forbids it, as that of many containers does: each process of an
+# engine that has to compile all it imports starts twice as slowly (vLLM 0.32: 15.5 against 7.4 s).
+_KEEP_BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}
 
 
 class Progress(NamedTuple):
@@ -152,7 +155,7 @@ def _run_check(order: Order, folder: Path) -> tuple[str, str]:
             text=True,
             check=False,
             timeout=_CHECK_TIMEOUT_S,
-            env={**os.environ, **_QUIET},
+            env={**os.environ, **_QUIET, **_KEEP_BYTECODE},
             cwd=folder,
         )
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -87,7 +87,7 @@ def _prompt_fields(prompt: Prompt, form: PromptForm) -> dict[str, Any]:
         return {"prompt": prompt.ids}
     if form == "text":
         return {"prompt": prompt.text}
-    return {"messages": [{"role": "user", "content": prompt.text}]}
+    return {"messages": prompt.messages}
 
 
 async def stream_completion(

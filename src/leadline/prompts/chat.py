@@ -9,7 +9,7 @@ Source: transformers 5.19.0, utils/chat_template_utils.py and tokenization_utils
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from leadline.errors import EngineError, SpecError
 from leadline.prompts.cuts import TokenIds
 from leadline.prompts.disjoint import place_disjoint
-from leadline.prompts.haystack import Prompt
+from leadline.prompts.prompt import Prompt, as_messages
 from leadline.prompts.shared import SharedPrefix, draw_shared
 from leadline.prompts.slices import Added, EncodeNow, Slice, write_recipe
 from leadline.prompts.token_corpus import TokenCorpus
@@ -65,7 +65,7 @@ class ChatTemplate:
     def keeps_messages(self) -> bool:
         """Whether a message stands in what is rendered once, and as it is."""
         try:
-            _frame(self)
+            frame(self)
         except SpecError:
             return False
         return True
@@ -131,19 +131,25 @@ def added_to_text(tokenizer: LocalTokenizer, corpus: TokenCorpus | None = None) 
 
 class ChatPrompt(NamedTuple):
     content: str
-    """Of the one user message."""
+    """Of the last user message."""
     prompt: Prompt
     """Ids and text are those of the whole rendered chat."""
+    history: tuple[str, ...] = ()
+    """What was said before it, by user and assistant in turn."""
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        return as_messages(self.content, self.history)
 
 
 @dataclass(frozen=True)
 class ChatSlice:
-    """A slice between what the template puts before and after a message."""
+    """A slice between what the template puts before, between and after the messages."""
 
     template: ChatTemplate
     slice: Slice
-    before: str
-    after: str
+    frames: tuple[str, ...]
+    """One more than there are messages."""
 
     def __len__(self) -> int:
         """Tokens, template and BOS included."""
@@ -152,15 +158,24 @@ class ChatSlice:
     def as_chat(self, encode: EncodeNow) -> ChatPrompt | None:
         """``None`` where the text cannot be shown to encode to the ids.
 
-        Raises ``SpecError`` when the template does not leave the message as it is.
+        Raises ``SpecError`` when the template does not leave the messages as they are.
         """
         prompt = self.slice.as_text(encode)
         if prompt is None or prompt.text is None:
             return None
-        content = prompt.text[len(self.before) : len(prompt.text) - len(self.after)]
-        if self.template.render([_user(content)]) != prompt.text:
+        *history, content = self._contents(prompt.text)
+        if self.template.render(as_messages(content, history)) != prompt.text:
             raise _altered(self.template)
-        return ChatPrompt(content, prompt)
+        return ChatPrompt(content, prompt, tuple(history))
+
+    def _contents(self, text: str) -> Iterator[str]:
+        """Of each message; whoever renders them again knows whether they are the right ones."""
+        start = len(self.frames[0])
+        for frame in self.frames[1:-1]:
+            end = text.find(frame, start)
+            yield text[start:end]
+            start = end + len(frame)
+        yield text[start : len(text) - len(self.frames[-1])]
 
 
 def draw_chats(
@@ -176,15 +191,15 @@ def draw_chats(
     Template and BOS are in the count. ``encode`` has to know the special tokens, as that of
     ``LocalTokenizer`` does. Raises ``SpecError`` when there is no room or the corpus is too short.
     """
-    before, after = _frame(template)
-    head = _head(before, encode)
+    before, after = frame(template)
+    head = open_message(before, encode)
     recipes = [
         write_recipe(encode, tokens - len(head.ids), f"{seed}/{number}", needles, tail=after)
         for number, tokens in enumerate(lengths)
     ]
     start = Slice(corpus, (head,))
     placed = place_disjoint(corpus, recipes, seed)
-    return [ChatSlice(template, start + item, before, after) for item in placed]
+    return [ChatSlice(template, start + item, (before, after)) for item in placed]
 
 
 def draw_shared_chats(
@@ -196,13 +211,13 @@ def draw_shared_chats(
     seed: str,
 ) -> list[ChatSlice]:
     """As ``draw_chats``, and what the template puts before a message is part of what is shared."""
-    before, after = _frame(template)
-    head = _head(before, encode)
+    before, after = frame(template)
+    head = open_message(before, encode)
     start, count = Slice(corpus, (head,)), len(head.ids)
     drawn = draw_shared(
         corpus, encode, lengths, shared, seed, needles=0, before_tokens=count, tail=after
     )
-    return [ChatSlice(template, start + item, before, after) for item in drawn]
+    return [ChatSlice(template, start + item, (before, after)) for item in drawn]
 
 
 def verify_against(expected: Sequence[int] | TokenIds, server: Sequence[int] | int) -> None:
@@ -227,20 +242,34 @@ def _first_difference(one: Sequence[int] | TokenIds, other: Sequence[int]) -> in
     return next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
-def _head(before: str, encode: EncodeNow) -> Added:
+def open_message(before: str, encode: EncodeNow) -> Added:
+    """What the template puts before a message, and how the message begins."""
     return Added(before + _LEAD, encode(before + _LEAD))
 
 
-def _frame(template: ChatTemplate) -> tuple[str, str]:
-    """What is rendered before and after a message."""
-    before, *others = template.render([_user(_MARK)]).split(_MARK)
+def frame(template: ChatTemplate) -> tuple[str, str]:
+    """What is rendered before and after a message; ``SpecError`` if it is not kept as it is."""
+    before, *others = template.render(as_messages(_MARK)).split(_MARK)
     if len(others) != 1:
         raise _altered(template)
     return before, others[0]
 
 
-def _user(content: str) -> Message:
-    return {"role": "user", "content": content}
+def frame_turns(template: ChatTemplate) -> tuple[str, str, str]:
+    """What is rendered before a chat, after a user's message, and after an assistant's.
+
+    ``SpecError`` if the template makes something else of a message when it is no longer the last.
+    """
+    before, after = frame(template)
+    shown = template.render(as_messages(_MARK, [_MARK, _MARK])).split(_MARK)
+    if after and [*shown[:2], *shown[3:]] == [before, after, after]:
+        return before, after, shown[2]
+    raise SpecError(
+        "the chat template renders a message otherwise once an answer follows it, so that no turn "
+        "would begin with the one before it",
+        where=template.where,
+        cure="send the turns as text or token ids",
+    )
 
 
 def _altered(template: ChatTemplate) -> SpecError:

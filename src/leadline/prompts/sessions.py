@@ -25,7 +25,7 @@ def draw_sessions(
     are drawn. Every turn hides its own needles, under new names, and ends in its own question.
     Raises ``SpecError`` with the number of tokens missing: text is never repeated.
     """
-    fresh = [_fresh_tokens(turns) for turns in sessions]
+    fresh = [fresh_tokens(turns) for turns in sessions]
     recipes = [
         write_recipe(encode, tokens, f"{seed}/{session}/{turn}", needles, turn * needles)
         for session, turns in enumerate(fresh)
@@ -35,7 +35,7 @@ def draw_sessions(
     return [list(accumulate(next(drawn) for _ in turns)) for turns in fresh]
 
 
-def _fresh_tokens(turns: Sequence[int]) -> list[int]:
+def fresh_tokens(turns: Sequence[int]) -> list[int]:
     """What each turn adds."""
     added = [after - before for before, after in zip([0, *turns], turns, strict=False)]
     if any(tokens < 1 for tokens in added):

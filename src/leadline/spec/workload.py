@@ -102,8 +102,6 @@ class Workload(Frozen):
     def _warm_problem(self, load: Load) -> str | None:
         if self.shared_prefix and self.turns > 1:
             return "shared_prefix and turns: ask for one of them"
-        if self.turns > 1 and self.prompt_as == "chat":
-            return "prompt_as: turns go as ids or text"
         if self.turns > 1 and load.trace:
             return "turns: a trace says what is sent; leave turns out"
         return None
