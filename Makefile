@@ -8,7 +8,7 @@ ORACLE := $(VENV)/oracle
 CLUSTER ?= /var/cache/leadline/kubernetes-1.20
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart install test check unit end-to-end test-faults test-engines test-engines-long test-offline test-faults test-cluster \
+.PHONY: quickstart install test check unit end-to-end test-faults test-engines test-engines-long test-cluster \
 	containers docker containers-down facts docs examples lock clean
 
 quickstart: $(VENV)/quickstart.stamp
@@ -47,22 +47,17 @@ end-to-end:
 test-faults: $(VENV)/dev.stamp
 	LEADLINE_FAULTS=200 $(BIN)/pytest tests/end_to_end/test_faults.py -s
 
-# In the order of what matters: the session's time may end before the last.
-REAL_ENGINES := $(addprefix tests/real_engines/,test_vllm.py test_sglang.py \
-	test_vllm_offline.py test_vllm_0_12.py)
+# vLLM and SGLang, built first where they are absent: vLLM 0.32.0 beside the others, since each
+# mostly waits. LEADLINE_SKIP_ENGINES=1 leaves them out; what was left out for want of time or disk
+# is said with the reason.
+ENGINES := $(BIN)/pytest tests/real_engines --numprocesses 2 --dist loadgroup -rs
 
-# vLLM and SGLang, built first where they are absent. LEADLINE_SKIP_ENGINES=1 leaves them out; what
-# was left out for want of time or disk is said with the reason.
 test-engines: $(VENV)/dev.stamp
-	$(BIN)/pytest $(REAL_ENGINES) -m 'not long' --durations 10 -rs
+	$(ENGINES) -m 'not long' --durations 10
 
-# One rendered script on the real vLLM 0.32, as somebody runs it who was only given the file.
-test-offline: $(VENV)/dev.stamp
-	$(BIN)/pytest tests/real_engines/test_vllm_offline.py -k rendered --durations 3 -rs
-
-# All of it, whatever time it takes: about an hour on two cores.
+# All of it, whatever time it takes.
 test-engines-long: $(VENV)/dev.stamp
-	LEADLINE_ENGINES_BUDGET_S=inf $(BIN)/pytest tests/real_engines --durations 20 -rs
+	LEADLINE_ENGINES_BUDGET_S=inf $(ENGINES) --durations 20
 
 # A real Kubernetes, built once from Debian's source package (Debian 12, root, 3 to 4 minutes). Its
 # tests mostly wait, so three files run at once.

@@ -67,11 +67,18 @@ def test_a_single_token_has_no_time_per_token() -> None:
     assert measures.itl_s == ()
 
 
-def test_tokens_of_one_tick_give_no_infinite_rate() -> None:
+def test_between_tokens_that_came_at_one_tick_nobody_saw_time_pass() -> None:
+    """A client that comes late to read finds several at once: vLLM's whole answer, it happened."""
     events = make_events((100, "a", 1), (100, "b", 2))
     measures = measure(make_exchange(events=events, usage=usage_of(100, 2)))
-    assert measures.tpot_s == 0
-    assert measures.decode_tokens_per_s is None
+    assert measures.tpot_s is measures.decode_tokens_per_s is None
+    assert measures.itl_s == measures.chunk_gaps_s == ()
+
+    events = make_events((100, "a", 1), (130, "b", 2), (130, "c", 3), (140, "d", 4))
+    measures = measure(make_exchange(events=events, usage=usage_of(100, 4)))
+    assert measures.itl_s == pytest.approx((0.015, 0.015, 0.01))
+    assert measures.chunk_gaps_s == pytest.approx((0.03, 0.01))
+    assert measures.tpot_s == pytest.approx(0.04 / 3)
 
 
 def test_without_usage_only_ticks_speak() -> None:

@@ -8,10 +8,13 @@ from tests.real_engines.environments import VLLM_0_12 as VLLM
 from tests.real_engines.killing import Killing
 from tests.real_engines.outcomes import assert_killed, assert_two_million
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(1500)]
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.timeout(2400),
+    pytest.mark.xdist_group("tier 2"),
+]
 
 
-@pytest.mark.long
 def test_two_million_tokens_are_counted_cold_and_answered(run_campaign: RunCampaign) -> None:
     assert_two_million(run_campaign("vllm-0.12-long", VLLM))
 

@@ -31,7 +31,7 @@ class Measures(BaseModel):
     itl_s: tuple[float, ...]
     """Per token: each gap divided among the tokens it brought, by the server's running count."""
     chunk_gaps_s: tuple[float, ...]
-    """Between consecutive output events, however many tokens each holds."""
+    """Between consecutive output events that came apart, however many tokens each holds."""
     prompt_tokens: int | None
     completion_tokens: int | None
     prefill_tokens_per_s: float | None
@@ -65,12 +65,17 @@ def measure(exchange: Exchange) -> Measures:
 
 
 def _output_events(exchange: Exchange) -> list[Event]:
-    """Events that brought output: text, or a token whose text is still incomplete."""
-    events = []
+    """Events that brought output: text, or a token whose text is still incomplete.
+
+    What came at one tick is one event: nobody saw time pass between its tokens.
+    """
+    events: list[Event] = []
     seen = 0
     for event in exchange.events:
         grew = event.completion_tokens is not None and event.completion_tokens > seen
         if event.text or grew:
+            if events and events[-1].t_ns == event.t_ns:
+                events.pop()
             events.append(event)
         seen = event.completion_tokens or seen
     return events
