@@ -3,8 +3,7 @@
 vLLM 0.32.0 is the first tier: it is built wherever the disk has room, and a build that fails is a
 failure. The others are the second: what of them is absent is built, and what is there is run, while
 the session's time lasts (``LEADLINE_ENGINES_BUDGET_S``, 1,100 seconds unless told); a build that
-fails is said. None is tried twice in a session. The tests of a tier share one process, so that both
-can be built and tested at the same time. ``LEADLINE_SKIP_ENGINES=1`` leaves all of them out.
+fails is said. None is tried twice in a session. ``LEADLINE_SKIP_ENGINES=1`` leaves all of them out.
 """
 
 from __future__ import annotations

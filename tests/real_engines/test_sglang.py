@@ -22,11 +22,7 @@ from tests.real_engines.outcomes import assert_killed
 from tests.real_engines.sglang_environment import CPU_ENV, CPU_SETTINGS, VERSION, sglang_python
 from tests.real_engines.tiny_llama import write_tiny_llama
 
-pytestmark = [
-    pytest.mark.engine,
-    pytest.mark.timeout(2400),
-    pytest.mark.xdist_group("tier 2"),
-]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(2400)]
 
 
 Qualify = Callable[..., Outcome]

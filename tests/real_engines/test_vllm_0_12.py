@@ -8,11 +8,7 @@ from tests.real_engines.environments import VLLM_0_12 as VLLM
 from tests.real_engines.killing import Killing
 from tests.real_engines.outcomes import assert_killed, assert_two_million
 
-pytestmark = [
-    pytest.mark.engine,
-    pytest.mark.timeout(2400),
-    pytest.mark.xdist_group("tier 2"),
-]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(2400)]
 
 
 def test_two_million_tokens_are_counted_cold_and_answered(run_campaign: RunCampaign) -> None:

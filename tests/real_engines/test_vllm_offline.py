@@ -13,11 +13,7 @@ from tests.real_engines.environments import VLLM_0_32 as VLLM
 from tests.real_engines.environments import require
 from tests.real_engines.outcomes import assert_equal_to_the_plan
 
-pytestmark = [
-    pytest.mark.engine,
-    pytest.mark.timeout(2400),
-    pytest.mark.xdist_group("tier 1"),
-]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(2400)]
 
 
 def test_tables_of_rows_are_loaded_and_generated(run_campaign: RunCampaign) -> None:
