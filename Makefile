@@ -47,9 +47,9 @@ end-to-end:
 test-faults: $(VENV)/dev.stamp
 	LEADLINE_FAULTS=200 $(BIN)/pytest tests/end_to_end/test_faults.py -s
 
-# vLLM and SGLang, built first where they are absent. Two files run at once, the largest first (so
-# that vLLM 0.32.0 is built by one alone): each mostly waits. LEADLINE_SKIP_ENGINES=1 leaves them out; what was left out for want of time or disk
-# is said with the reason.
+# vLLM and SGLang, built first where they are absent. Two files run at once, since each mostly waits;
+# the largest comes first, so vLLM 0.32.0 is built by one alone. LEADLINE_SKIP_ENGINES=1 leaves them
+# out; what was left out for want of time or disk is said with the reason.
 ENGINES := $(BIN)/pytest tests/real_engines --numprocesses 2 --dist loadfile -rs
 
 test-engines: $(VENV)/dev.stamp
