@@ -86,7 +86,9 @@ def test_a_replayed_trace_is_found_in_the_prefix_cache_as_on_its_day(
 def assert_found(cell: dict[str, Any], cached_tokens: int) -> None:
     cache = cell["cache"]
     assert cache["cached_tokens"] == cached_tokens
-    assert (cell["status"], cache["witness"], cache["differing"]) == ("pass", "each request", 0)
+    assert (cache["witness"], cache["differing"]) == ("each request", 0)
+    # Beside another engine the client may be what the times are of; then it says so.
+    assert (cell["status"], cell["cause"]) in {("pass", ""), ("inconclusive", "client-bound")}
     assert cell["load"]["server"]["grown"]["cached_tokens"] == cached_tokens
 
 

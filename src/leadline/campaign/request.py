@@ -64,7 +64,7 @@ class Sender:
     async def send(self, request: Request) -> Record:
         """The journal has the record before anybody judges it."""
         if request.cold:
-            await self._flush()
+            await self.flush()
         before = await self.counters()
         patience = self.patience(request.prompt.tokens)
         async with self._watching(patience) as lost:
@@ -166,11 +166,24 @@ class Sender:
                     self.served.waiting.extend([gauges] if gauges else [])
             await asyncio.sleep(pause_s)
 
-    async def _flush(self) -> None:
-        """On a server of our own only: others may live from the cache of theirs."""
-        if self.served.target:
-            with suppress(LeadlineError):
-                await self.served.server.flush(self.served.engine)
+    async def flush(self) -> None:
+        """On a server of our own only: others may live from the cache of theirs.
+
+        Given up when the server has lost what could do it: SGLang without its scheduler takes the
+        request and never answers.
+        """
+        if not self.served.target:
+            return
+        flushing = asyncio.create_task(self.served.server.flush(self.served.engine))
+        ending = asyncio.create_task(self.served.wait_end())
+        try:
+            await asyncio.wait({flushing, ending}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            flushing.cancel()
+            ending.cancel()
+            await asyncio.wait({flushing, ending})
+        with suppress(LeadlineError, asyncio.CancelledError):
+            flushing.result()
 
     async def counters(self) -> dict[str, float] | None:
         try:
