@@ -86,8 +86,9 @@ for ((waited = 0; waited < 7910; waited += 5)); do
   if [[ $state != "running 0" ]]; then
     docker stop llama33-64k >/dev/null
     docker logs --tail 40 llama33-64k >&2
-    docker events --since "$started" --until "$(date +%s)" --filter container=llama33-64k \
-      --filter event=oom --filter event=die \
+    # Until a second from now, for what happened in this one.
+    docker events --since "$started" --until "$(($(date +%s) + 1))" \
+      --filter container=llama33-64k --filter event=oom --filter event=die \
       --format '{{.Action}}{{with .Actor.Attributes.exitCode}}: exit code {{.}}{{end}}' >&2
     echo "llama33-64k ended while starting; it is stopped, docker rm llama33-64k removes it" >&2
     exit 2

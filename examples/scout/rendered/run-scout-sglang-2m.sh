@@ -68,8 +68,9 @@ for ((waited = 0; waited < 1200; waited += 5)); do
   if [[ $state != "running 0" ]]; then
     docker stop scout-sglang-2m >/dev/null
     docker logs --tail 40 scout-sglang-2m >&2
-    docker events --since "$started" --until "$(date +%s)" --filter container=scout-sglang-2m \
-      --filter event=oom --filter event=die \
+    # Until a second from now, for what happened in this one.
+    docker events --since "$started" --until "$(($(date +%s) + 1))" \
+      --filter container=scout-sglang-2m --filter event=oom --filter event=die \
       --format '{{.Action}}{{with .Actor.Attributes.exitCode}}: exit code {{.}}{{end}}' >&2
     echo "scout-sglang-2m ended while starting; it is stopped, docker rm scout-sglang-2m removes it" >&2
     exit 2
