@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,27 +65,33 @@ def campaign_file(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Start ``leadline``; every server it leaves behind is a failure of the test."""
-    processes: list[subprocess.Popen[str]] = []
+@contextmanager
+def _spawning() -> Iterator[Start]:
+    """``leadline`` with these words; what still runs at the end is killed."""
+    started: list[subprocess.Popen[str]] = []
 
-    def run(*arguments: str | Path, **environ: str) -> subprocess.Popen[str]:
-        command = [*LEADLINE, *map(str, arguments), "--runs", str(tmp_path / "runs"), "--json"]
-        process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **environ},
-        )
-        processes.append(process)
+    def run(*words: str | Path, **environ: str) -> subprocess.Popen[str]:
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        env = {**os.environ, **environ}
+        process = subprocess.Popen([*LEADLINE, *map(str, words)], text=True, env=env, **pipes)
+        started.append(process)
         return process
 
     yield run
-    for process in processes:
+    for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start ``leadline``; every server it leaves behind is a failure of the test."""
+    with _spawning() as spawning:
+
+        def run(*arguments: str | Path, **environ: str) -> subprocess.Popen[str]:
+            return spawning(*arguments, "--runs", tmp_path / "runs", "--json", **environ)
+
+        yield run
     assert wait_for_no_servers() == []
 
 
@@ -98,19 +105,9 @@ def leadline() -> Leadline:
 
 
 @pytest.fixture
-def spawn() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    started: list[subprocess.Popen[str]] = []
-
-    def run(*words: str | Path) -> subprocess.Popen[str]:
-        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = subprocess.Popen([*LEADLINE, *map(str, words)], text=True, **pipes)
-        started.append(process)
-        return process
-
-    yield run
-    for process in started:
-        process.kill()
-        process.communicate()
+def spawn() -> Iterator[Start]:
+    with _spawning() as run:
+        yield run
 
 
 @pytest.fixture

@@ -78,6 +78,7 @@ def test_a_replayed_trace_is_found_in_the_prefix_cache_as_on_its_day(
         cell = outcome.cell(f"prompt_as={form}/load.trace")
         assert cell["load"]["answered"] == len(lengths), outcome.stderr
         assert_found(cell, found)
+        assert cell["cache"]["replayed_tokens"] == found
     turns = outcome.cell("turns=3")
     # 500, 1,000 and 1,500 tokens; the second turn has the first's 3 whole blocks, the third 7.
     assert_found(turns, 2 * (3 + 7) * 128)

@@ -73,7 +73,7 @@ class Source:
         """``None`` where the text cannot be shown to encode to the ids."""
         if isinstance(drawn, ChatSlice):
             chat = drawn.as_chat(self.tokenizer.encode)
-            return chat and replace(chat.prompt, text=chat.content, history=chat.history)
+            return chat and chat.sent
         return drawn.as_ids() if form == "ids" else drawn.as_text(self.encode)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -121,12 +121,6 @@ def prompt(out: Path, chat: bool, form: str, as_json: bool, **options: Any) -> i
     return 0
 
 
-class Drawn(NamedTuple):
-    prompt: Prompt
-    messages: list[dict[str, str]]
-    """Of a chat."""
-
-
 def _check(asked: Asked) -> None:
     given = [name for name in ("tokens", "lengths", "session") if getattr(asked, name) is not None]
     if len(given) != 1:
@@ -151,7 +145,7 @@ def _check(asked: Asked) -> None:
         )
 
 
-def _draw(asked: Asked) -> tuple[list[Drawn], dict[str, Any]]:
+def _draw(asked: Asked) -> tuple[list[Prompt], dict[str, Any]]:
     from leadline.prompts.corpus import find_corpora
     from leadline.prompts.token_corpus import open_token_corpus
     from leadline.prompts.tokenizer import LocalTokenizer
@@ -163,13 +157,13 @@ def _draw(asked: Asked) -> tuple[list[Drawn], dict[str, Any]]:
     drawn = draw(asked, corpus, tokenizer, facts)
     facts |= {"corpus_tokens": len(corpus.ids), "corpus": dict(corpus.facts)}
     added = facts["server_adds_tokens"] or 0
-    facts["prompts"] = [_facts(item.prompt, added) for item in drawn]
+    facts["prompts"] = [_facts(item, added) for item in drawn]
     return drawn, facts
 
 
 def _draw_plain(
     asked: Asked, corpus: TokenCorpus, tokenizer: LocalTokenizer, facts: dict[str, Any]
-) -> list[Drawn]:
+) -> list[Prompt]:
     from leadline.prompts.chat import added_to_text
 
     encode = corpus.encoder(tokenizer)
@@ -178,7 +172,7 @@ def _draw_plain(
     prompts = [item.as_ids() if asked.form == "ids" else item.as_text(encode) for item in slices]
     facts["server_adds_tokens"] = added
     facts |= _expected_cache(asked, slices)
-    return [Drawn(_exact(prompt, asked), []) for prompt in prompts]
+    return [_exact(prompt, asked) for prompt in prompts]
 
 
 def _expected_cache(asked: Asked, slices: Sequence[Slice]) -> dict[str, Any]:
@@ -218,7 +212,7 @@ def _draw_slices(asked: Asked, corpus: TokenCorpus, encode: Any, added: int) -> 
 
 def _draw_chats(
     asked: Asked, corpus: TokenCorpus, tokenizer: LocalTokenizer, facts: dict[str, Any]
-) -> list[Drawn]:
+) -> list[Prompt]:
     """With the template, if there is one; else the message alone is counted, and that is said."""
     from leadline.prompts.chat import find_chat_template
 
@@ -232,14 +226,12 @@ def _draw_chats(
     if template is None:
         plain = _draw_plain(replace(asked, form="text"), corpus, tokenizer, facts)
         facts["server_adds_tokens"] = None
-        return [Drawn(item.prompt, item.prompt.messages) for item in plain]
+        return plain
     slices = _draw_chat_slices(asked, corpus, tokenizer.encode, template)
     facts["server_adds_tokens"] = 0
     facts |= _expected_cache(asked, [item.slice for item in slices])
     chats = [item.as_chat(tokenizer.encode) for item in slices]
-    return [
-        Drawn(_exact(chat and chat.prompt, asked), chat.messages if chat else []) for chat in chats
-    ]
+    return [_exact(chat and chat.sent, asked) for chat in chats]
 
 
 def _draw_chat_slices(
@@ -328,14 +320,14 @@ def _show_share(share: float) -> None:
     click.echo(f"\rtokenising the corpus: {share:4.0%}", nl=share == 1, err=True)
 
 
-def _body(found: Drawn, asked: Asked, output_tokens: int) -> bytes:
+def _body(found: Prompt, asked: Asked, output_tokens: int) -> bytes:
     import orjson
 
     content: dict[str, Any] = {"model": asked.model} if asked.model else {}
     if asked.form == "chat":
         content["messages"] = found.messages
     else:
-        content["prompt"] = found.prompt.ids if asked.form == "ids" else found.prompt.text
+        content["prompt"] = found.ids if asked.form == "ids" else found.text
     content |= {"max_tokens": output_tokens, "temperature": 0}
     return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -138,8 +138,9 @@ class ChatPrompt(NamedTuple):
     """What was said before it, by user and assistant in turn."""
 
     @property
-    def messages(self) -> list[dict[str, str]]:
-        return as_messages(self.content, self.history)
+    def sent(self) -> Prompt:
+        """With the messages instead of what the server makes of them."""
+        return replace(self.prompt, text=self.content, history=self.history)
 
 
 @dataclass(frozen=True)
