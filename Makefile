@@ -60,11 +60,11 @@ test-engines-long: $(VENV)/dev.stamp
 	LEADLINE_ENGINES_BUDGET_S=inf $(ENGINES) --durations 20
 
 # A real Kubernetes, built once from Debian's source package (Debian 12, root, 3 to 4 minutes). Its
-# tests mostly wait, so three files run at once.
+# tests mostly wait, so two files run at once: with three its kubelet was late too often.
 test-cluster: $(VENV)/dev.stamp
 	tests/cluster/build.sh $(CLUSTER)
 	LEADLINE_TEST_KUBERNETES=$(CLUSTER) $(BIN)/python -m tests.cluster.cluster around \
-		$(BIN)/pytest tests/deploy tests/end_to_end -m cluster --numprocesses 3 --dist loadfile \
+		$(BIN)/pytest tests/deploy tests/end_to_end -m cluster --numprocesses 2 --dist loadfile \
 		--durations 10 -rs
 
 # What every release of vLLM and SGLang takes, read anew from their distributions (about 1 GB of

@@ -83,6 +83,16 @@ def test_a_container_that_was_started_anew_has_ended_before() -> None:
             pod(server=waits("CreateContainerConfigError", "no secret")),
             ("refused", "CreateContainerConfigError: no secret"),
         ),
+        (
+            pod(
+                server=waits(
+                    "CreateContainerConfigError",
+                    "failed to sync secret cache: timed out waiting for the condition",
+                )
+            ),
+            None,
+        ),
+        (pod(server=waits("CreateContainerError", "context deadline exceeded")), None),
         (pod(download={**ended(1), "restartCount": 0}), None),
         (
             pod(download={**ended(1), "restartCount": 1}),

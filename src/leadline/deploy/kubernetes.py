@@ -37,8 +37,11 @@ def manifest_of(service: Service) -> Manifest:
 
 
 _POLL_S = 0.2
-_LATE_S = 20
-"""A pod may take that long beyond its grace to be gone."""
+_LATE_S = 60
+"""A server may take that long beyond its grace to be gone: a kubelet that was told of its end and
+could not see to it looks at its pods again after so long (``syncFrequency``)."""
+_UNBEGUN_S = 20
+"""Nothing runs in a pod that has not begun, however long the node keeps the rest of it."""
 _SERVICE_PORT = 80
 _DOWNLOADING = (("Fetching ", "downloading the weights"),)
 
@@ -245,7 +248,7 @@ class KubernetesTarget:
             await remove_all(cluster, self._applied)
             self._applied = []
             begun = watch.pod and pods.has_begun(watch.pod)
-            await asyncio.wait([ending], timeout=_LATE_S + (self._grace_s if begun else 0))
+            await asyncio.wait([ending], timeout=self._grace_s + _LATE_S if begun else _UNBEGUN_S)
         finally:
             ending.cancel()
             await asyncio.gather(ending, return_exceptions=True)

@@ -26,6 +26,8 @@ _HOPELESS = {
     "CreateContainerConfigError": "refused",
     "CreateContainerError": "refused",
 }
+_PASSING = ("failed to sync", "context deadline exceeded", "is reserved for")
+"""In the words of a kubelet or a runtime that has much to do, and that gets there by itself."""
 _GROWING = {"TriggeredScaleUp", "Nominated"}
 """Events of autoscalers that will bring a node."""
 
@@ -153,8 +155,11 @@ def find_hopeless(pod: Object) -> tuple[str, str] | None:
     """Cause and words of a start that will not come about by waiting."""
     for name in (DOWNLOAD, SERVER):
         waiting = container_status(pod, name).get("state", {}).get("waiting", {})
+        message = waiting.get("message", "")
+        if any(words in message for words in _PASSING):
+            continue
         if cause := _HOPELESS.get(waiting.get("reason", "")):
-            return cause, f"{waiting['reason']}: {waiting.get('message', '')}".rstrip(": ")
+            return cause, f"{waiting['reason']}: {message}".rstrip(": ")
     ended = first_end(pod, DOWNLOAD)
     if ended and ended["exitCode"] and container_status(pod, DOWNLOAD).get("restartCount"):
         return "exited", f"the download of the weights ended twice: {exit_words(ended)}"
