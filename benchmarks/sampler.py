@@ -17,8 +17,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -66,8 +66,7 @@ def main() -> None:
         found: dict[str, list[tuple[float, ...]]] = {name: [] for name in arms}
         for _ in range(options.turns):
             for name, arm in arms.items():
-                with arm():
-                    found[name].append(watch(options.seconds))
+                found[name].append(asyncio.run(watch(arm(), options.seconds)))
     table = Table("median of the turns", "lag p50, ms", "p99", "p99.9", "max", "CPU of the client")
     for name, turns in found.items():
         *lags, cpu = np.median(turns, axis=0)
@@ -75,11 +74,12 @@ def main() -> None:
     Console().print(table)
 
 
-def watch(seconds: float) -> tuple[float, ...]:
+async def watch(arm: AbstractAsyncContextManager[None], seconds: float) -> tuple[float, ...]:
     """Lag p50, p99, p99.9 and highest in seconds, and the CPU share of this process."""
-    cpu, begun = time.process_time(), time.perf_counter()
-    lags_s = asyncio.run(_work(seconds))
-    share = (time.process_time() - cpu) / (time.perf_counter() - begun)
+    async with arm:
+        cpu, begun = time.process_time(), time.perf_counter()
+        lags_s = await _work(seconds)
+        share = (time.process_time() - cpu) / (time.perf_counter() - begun)
     return (*np.quantile(lags_s, (0.5, 0.99, 0.999, 1)), share)
 
 
@@ -115,8 +115,8 @@ def metrics_page() -> Iterator[MetricsSource]:
         server.kill()
 
 
-@contextmanager
-def scraping_thread(source: MetricsSource) -> Iterator[None]:
+@asynccontextmanager
+async def scraping_thread(source: MetricsSource) -> AsyncGenerator[None]:
     stopped = threading.Event()
     asked = vars(source)
 

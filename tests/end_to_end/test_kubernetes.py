@@ -23,6 +23,8 @@ from tests.deploy.places import KubernetesPlace, open_place
 from tests.end_to_end.conftest import Finish, Leadline, Start, events, wait_for
 
 from leadline.deploy.process import free_port
+from leadline.journal import Run
+from leadline.metrics.sampling import read_samples
 from leadline.spec import read_campaign
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
@@ -136,6 +138,9 @@ def test_the_example_runs_the_same_cells_on_three_targets_and_says_what_each_cos
         assert ttft["prompts"] == 6
         assert difference["low"] <= difference["value"] <= difference["high"]
     assert "95 % interval" in (outcome.run / "report.md").read_text(encoding="utf-8")
+    samples = read_samples(Run(outcome.run))
+    assert {sample.deployment for sample in samples} == set(read["deployments"])
+    assert not [sample for sample in samples if sample.failure]
     ready = next(e for e in events(tmp_path, "deployment_ready") if e.get("node"))
     assert (ready["node"], ready["namespace"]) == (test_cluster.NODE, namespace)
     assert ready["image"].startswith("sha256:")

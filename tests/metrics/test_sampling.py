@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -7,10 +8,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 from tests.factory import make_clock, make_exchange, make_record
-from tests.fake_server import Answer, FakeServer, serving_apart
+from tests.fake_server import Answer, FakeServer, serving
 
 from leadline.engines.engine import load_engine
 from leadline.journal import Run, create_run
@@ -51,21 +54,43 @@ def make_sample(t_ns: int, failure: str | None = None, **values: float) -> Sampl
     )  # fmt: skip
 
 
-def wait_for_lines(path: Path, count: int) -> None:
-    deadline = time.monotonic() + 60
-    while not path.exists() or path.read_bytes().count(b"\n") < count:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+def sample_until(path: Path, count: int, *args: Any, **options: Any) -> None:
+    """Samples as asked until so many lines stand there."""
+
+    async def work() -> None:
+        async with sampling(*args, **options), asyncio.timeout(60):
+            await lines_of(path, count)
+
+    asyncio.run(work())
 
 
-def test_a_server_is_sampled_at_each_interval_and_at_the_end(tmp_path: Path) -> None:
+async def lines_of(path: Path, count: int) -> None:
+    while count_lines(path) < count:  # noqa: ASYNC110 - another process writes it
+        await asyncio.sleep(0.02)
+
+
+def count_lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def test_a_server_is_sampled_at_each_interval_and_at_both_ends(tmp_path: Path) -> None:
+    """Its loop is ours, as the way to a pod is: what blocked it would see no answer."""
     run = make_run(tmp_path)
-    with serving_apart(FakeServer(routes={"/metrics": Answer(BUSY)})) as server:
-        begun_ns = time.perf_counter_ns()
-        with sampling(run.path, source(server.url), interval_s=0.05):
-            wait_for_lines(run.path / "samples.jsonl", 3)
-        samples = read_samples(run)
-        assert server.headers[0]["Authorization"] == "Bearer sesame-12345"
+    path = run.path / "samples.jsonl"
+    server = FakeServer(routes={"/metrics": Answer(BUSY)})
+
+    async def work() -> int:
+        async with serving(server), asyncio.timeout(60):
+            async with sampling(run.path, source(server.url), interval_s=0.05):
+                begun = len(read_samples(run))
+                await lines_of(path, 3)
+            return begun
+
+    begun_ns = time.perf_counter_ns()
+    assert asyncio.run(work()) >= 1
+    samples = read_samples(run)
+    assert server.headers[0]["Authorization"] == "Bearer sesame-12345"
+    assert [sample.failure for sample in samples] == [None] * len(samples)
     assert len(samples) >= 4
     assert samples[0].gauges == {"running": 8, "waiting": 3, "kv_usage": 0.625}
     assert samples[0].counters == {"preemptions": 2}
@@ -84,23 +109,27 @@ def test_a_look_that_fails_is_a_line_too(
     routes: dict[str, Answer], failure: str, tmp_path: Path
 ) -> None:
     run = make_run(tmp_path)
-    with serving_apart(FakeServer(routes=routes)) as server, sampling(run.path, source(server.url)):
-        wait_for_lines(run.path / "samples.jsonl", 1)
+    server = FakeServer(routes=routes)
+
+    async def work() -> None:
+        async with serving(server), sampling(run.path, source(server.url)):
+            await lines_of(run.path / "samples.jsonl", 1)
+
+    asyncio.run(work())
     assert read_samples(run)[0].failure == failure
 
 
 def test_nobody_there_is_a_line_too(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    with sampling(run.path, source("http://127.0.0.1:9"), devices=False):
-        wait_for_lines(run.path / "samples.jsonl", 1)
+    nobody = source("http://127.0.0.1:9")
+    sample_until(run.path / "samples.jsonl", 1, run.path, nobody, devices=False)
     assert (read_samples(run)[0].failure or "").startswith("ConnectionRefusedError")
     assert not (run.path / "telemetry.jsonl").exists()
 
 
 def test_our_own_process_is_in_the_telemetry(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    with sampling(run.path, None, pid=os.getpid()):
-        wait_for_lines(run.path / "telemetry.jsonl", 2)
+    sample_until(run.path / "telemetry.jsonl", 2, run.path, None, pid=os.getpid())
     readings = read_telemetry(run)
     (own, *_) = [reading for reading in readings if reading.source == "process"]
     assert own.device == str(os.getpid())
@@ -112,14 +141,16 @@ def test_our_own_process_is_in_the_telemetry(tmp_path: Path) -> None:
 def test_the_sampler_ends_with_the_one_who_started_it(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     script = (
-        "import os, sys, time\nfrom pathlib import Path\n"
+        "import asyncio\nfrom pathlib import Path\n"
         "from leadline.metrics.sampling import sampling\n"
-        f"with sampling(Path({str(run.path)!r}), None): print('up', flush=True); time.sleep(60)\n"
+        "async def main():\n"
+        f"    async with sampling(Path({str(run.path)!r}), None): await asyncio.sleep(60)\n"
+        "asyncio.run(main())\n"
     )
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
-        wait_for_lines(run.path / "telemetry.jsonl", 1)
-        process.send_signal(signal.SIGKILL)
     path = run.path / "telemetry.jsonl"
+    with subprocess.Popen([sys.executable, "-c", script]) as process:
+        asyncio.run(asyncio.wait_for(lines_of(path, 1), 60))
+        process.send_signal(signal.SIGKILL)
     deadline = time.monotonic() + 60
     size = -1
     while size != path.stat().st_size:  # grows each second as long as it lives
@@ -128,13 +159,49 @@ def test_the_sampler_ends_with_the_one_who_started_it(tmp_path: Path) -> None:
         time.sleep(2.5)
 
 
+def test_a_sampler_ends_when_it_is_told_to() -> None:
+    async def work() -> int | None:
+        argv = (sys.executable, "-c", "import sys; sys.stdin.read()")
+        waiting = await asyncio.create_subprocess_exec(*argv, stdin=subprocess.PIPE)
+        await module._stop(waiting)
+        return waiting.returncode
+
+    assert asyncio.run(work()) == 0
+
+
 def test_a_sampler_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_STOP_S", 0.1)
-    hanging = subprocess.Popen(
-        [sys.executable, "-c", "import time; time.sleep(60)"], stdin=subprocess.PIPE
-    )
-    module._stop(hanging)
-    assert hanging.returncode == -signal.SIGKILL
+
+    async def work() -> int | None:
+        argv = (sys.executable, "-c", "import time; time.sleep(60)")
+        hanging = await asyncio.create_subprocess_exec(*argv, stdin=subprocess.PIPE)
+        await module._stop(hanging)
+        return hanging.returncode
+
+    assert asyncio.run(work()) == -signal.SIGKILL
+
+
+def test_a_sampler_is_gone_also_when_its_end_is_not_waited_for(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+
+    async def work() -> None:
+        begun = asyncio.Event()
+
+        async def sample() -> None:
+            async with sampling(run.path, None):
+                begun.set()
+                await asyncio.sleep(60)
+
+        task = asyncio.create_task(sample())
+        await begun.wait()
+        task.cancel()
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(work())
+    assert not [child for child in psutil.Process().children() if child.is_running()]
 
 
 def test_a_sampler_ends_when_nobody_is_left_to_hear_that_it_is_ready(tmp_path: Path) -> None:

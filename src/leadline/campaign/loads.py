@@ -83,7 +83,7 @@ class LoadRun(CellRun):
             try:
                 if warm.requests:
                     await warm.run(load.users or len(warm.requests), ())
-                with sampled(self.sender.served, self.sender.deployment, work.journal.path):
+                async with sampled(self.sender.served, self.sender.deployment, work.journal.path):
                     arrivals_s = _starts_s(asked)
                     strain = await main.run(load.users, arrivals_s, load.processes)
             finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from leadline.campaign.serving import Served
@@ -12,7 +12,7 @@ from leadline.metrics.sampling import INTERVAL_S, MetricsSource, sampling
 
 def sampled(
     served: Served, deployment: str, run: Path, interval_s: float = INTERVAL_S
-) -> AbstractContextManager[None]:
+) -> AbstractAsyncContextManager[None]:
     """For the length of the block; of a server that somebody else runs without its processes."""
     pid = served.target.pid if isinstance(served.target, ProcessTarget) else None
     return sampling(run, _metrics(served, deployment), pid=pid, interval_s=interval_s)

@@ -22,7 +22,7 @@ class TrialsRun(CellRun):
     async def measure(self, tokens: int) -> bool:
         if self.only in (None, 1):
             self._predict(tokens)
-        with sampled(self.sender.served, self.sender.deployment, self.work.journal.path):
+        async with sampled(self.sender.served, self.sender.deployment, self.work.journal.path):
             return await self._run_trials(tokens)
 
     async def _run_trials(self, tokens: int) -> bool:

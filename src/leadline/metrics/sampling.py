@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import select
-import subprocess
 import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -89,19 +89,19 @@ class ServerSummary(BaseModel):
     """Counters from the first to the last sample: ``preemptions``, ``cached_tokens``, …"""
 
 
-@contextmanager
-def sampling(
+@asynccontextmanager
+async def sampling(
     run: Path,
     metrics: MetricsSource | None,
     *,
     pid: int | None = None,
     devices: bool = True,
     interval_s: float = INTERVAL_S,
-) -> Iterator[None]:
+) -> AsyncGenerator[None]:
     """Sample into the run directory for the length of the block, and once at each of its ends.
 
-    Blocks for about a quarter of a second at its begin and a tenth at its end: start it before,
-    and end it after what is measured.
+    Takes about a quarter of a second at its begin and a tenth at its end: start it before, and end
+    it after what is measured. The loop runs on meanwhile: it may carry the way to the server.
 
     ``pid`` is a server that we started. What cannot be sampled is left out; nothing is raised.
     """
@@ -113,17 +113,13 @@ def sampling(
         "interval_s": interval_s,
         "timeout_s": max(5.0, interval_s),
     }
-    sampler = subprocess.Popen(
-        [sys.executable, "-m", "leadline.metrics.sampler"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
+    argv = (sys.executable, "-m", "leadline.metrics.sampler")
+    sampler = await asyncio.create_subprocess_exec(*argv, stdin=PIPE, stdout=PIPE, stderr=DEVNULL)
     try:
-        _begin(sampler, plan)
+        await _begin(sampler, plan)
         yield
     finally:
-        _stop(sampler)
+        await _stop(sampler)
 
 
 def read_samples(run: Run) -> list[Sample]:
@@ -180,20 +176,23 @@ def _highest(samples: Sequence[Sample], gauge: str) -> float | None:
     return max((s.gauges[gauge] for s in samples if gauge in s.gauges), default=None)
 
 
-def _begin(sampler: subprocess.Popen[bytes], plan: Mapping[str, Any]) -> None:
+async def _begin(sampler: Process, plan: Mapping[str, Any]) -> None:
     """Returns after its first look, when its start no longer costs the machine anything."""
     assert sampler.stdin  # noqa: S101
     assert sampler.stdout  # noqa: S101
-    with suppress(BrokenPipeError):
+    with suppress(ConnectionError, TimeoutError):
         sampler.stdin.write(json.dumps(plan).encode() + b"\n")
-        sampler.stdin.flush()
-        select.select([sampler.stdout], [], [], _READY_S)
+        await sampler.stdin.drain()
+        await asyncio.wait_for(sampler.stdout.readline(), _READY_S)
 
 
-def _stop(sampler: subprocess.Popen[bytes]) -> None:
+async def _stop(sampler: Process) -> None:
     """It ends with its stdin, after one last look; one that hangs is killed."""
     try:
-        sampler.communicate(timeout=_STOP_S)
-    except subprocess.TimeoutExpired:
-        sampler.kill()
-        sampler.communicate()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(sampler.communicate(b""), _STOP_S)
+    finally:
+        if sampler.returncode is None:
+            with suppress(ProcessLookupError):
+                sampler.kill()
+            await sampler.wait()
