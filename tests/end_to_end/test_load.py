@@ -105,9 +105,8 @@ def test_a_replayed_trace_is_found_in_a_real_cache_as_on_its_day(
     require_answered(outcome, 4)
     (cell,) = outcome.report["cells"]
     cache = cell["cache"]
-    # One slot remembers the prompt before; by chance a token more is the same.
-    assert 64 + 32 <= cache["replayed_tokens"] <= 64 + 32 + 3
-    assert cache["cached_tokens"] == cache["replayed_tokens"]
+    # By chance a token more is the same; one slot remembers the prompt before alone.
+    assert 64 + 32 <= cache["cached_tokens"] <= cache["replayed_tokens"] <= 64 + 32 + 3
     assert (cache["differing"], cache["witness"]) == (0, "each request")
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -69,6 +70,26 @@ def test_the_order_of_sending_moves_hits_only_between_their_bounds(
             assert least <= cached <= most
     for prompt, (least, _) in zip(whole[1:], bounds, strict=True):
         assert least == count_naively([whole[0], prompt], block)[1]
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=12), min_size=2, max_size=8),
+    st.integers(1, 8),
+    st.integers(1, 4),
+    st.integers(0, 2),
+)
+def test_a_cache_of_the_prompt_before_alone_finds_what_is_shared_on_purpose(
+    own: list[list[int]], shared: int, block: int, added: int
+) -> None:
+    """As a slot of llama.cpp: what two prompts share by chance was forgotten in between."""
+    first, *others = [np.array([9] * shared + tokens, np.uint32) for tokens in own]
+    bounds = bound_hits(others, [first] * len(others), block, added, [shared] * len(others))
+    whole = [[8] * added + list(prompt) for prompt in (first, *others)]
+    for (earlier, prompt), (least, most) in zip(pairwise(whole), bounds, strict=True):
+        assert least <= count_naively([earlier, prompt], block)[1] <= most
+    assert [least for least, _ in bounds] == [
+        min(shared + added, len(prompt) - 1) // block * block for prompt in whole[1:]
+    ]
 
 
 @pytest.mark.parametrize(("tokens", "share"), [(600, None), (None, Fraction(1, 3)), (None, 0.0)])

@@ -25,6 +25,7 @@ from leadline.prompts.shared import (
     bound_hits,
     draw_shared,
     expect_hits,
+    prefix_lengths,
     share_for_rate,
 )
 from leadline.prompts.trace import TraceLine
@@ -114,11 +115,11 @@ def _draw_shared(study: _Study) -> WarmPrompts:
     prompts = study.word(_draw_from(study, [*[max(lengths)] * groups, *lengths], shared))
     ids = [_ids(prompt) for prompt in prompts]
     before = [ids[number % groups] for number in range(len(lengths))]
-    added = prompts[0].added_tokens
+    added, designed = prompts[0].added_tokens, prefix_lengths(lengths, shared)
     return WarmPrompts(
         first=prompts[:groups],
         prompts=prompts[groups:],
-        cached_tokens=bound_hits(ids[groups:], before, study.block_tokens, added),
+        cached_tokens=bound_hits(ids[groups:], before, study.block_tokens, added, designed),
     )
 
 

@@ -161,12 +161,14 @@ def bound_hits(
     before: Sequence[TokenIds | None],
     block_tokens: int,
     added_tokens: int = 0,
+    designed: Sequence[int] | None = None,
 ) -> list[tuple[int, int]]:
     """(least, most) tokens of each prompt that a cache finds, in whatever order they are sent.
 
     The least is what its own ``before``, which was answered before it, had too; the most is what
     any other of all these has, if by chance it came first. ``added_tokens`` are what the server
-    puts before every prompt.
+    puts before every prompt. Of ``designed`` first tokens each prompt is to share, a further one is
+    the same by chance, and forgotten by a cache that holds the latest prompt alone.
     """
     others = {id(ids): ids for ids in before if ids is not None}
     everything = [ids.astype(">u4").tobytes() for ids in (*prompts, *others.values())]
@@ -176,8 +178,11 @@ def bound_hits(
         same = _common_tokens(everything[one], everything[other])
         nearest[one], nearest[other] = max(nearest[one], same), max(nearest[other], same)
     found = []
-    for ids, earlier, most in zip(prompts, before, nearest, strict=False):
-        least = 0 if earlier is None else _common_tokens(ids.tobytes(), earlier.tobytes())
+    sure = designed or [len(ids) for ids in prompts]
+    for ids, earlier, most, meant in zip(prompts, before, nearest, sure, strict=False):
+        least = 0
+        if earlier is not None:
+            least = min(meant, _common_tokens(ids.tobytes(), earlier.tobytes()))
         whole = len(ids) + added_tokens
         bounds = (least + added_tokens * (earlier is not None), most + added_tokens)
         found.append(tuple(_whole_blocks(shared, whole, block_tokens) for shared in bounds))
