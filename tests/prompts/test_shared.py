@@ -13,6 +13,7 @@ from leadline.errors import SpecError
 from leadline.prompts import shared as module
 from leadline.prompts.disjoint import draw_disjoint
 from leadline.prompts.shared import (
+    CHANCE_TOKENS,
     SharedPrefix,
     bound_hits,
     draw_shared,
@@ -90,6 +91,12 @@ def test_a_cache_of_the_prompt_before_alone_finds_what_is_shared_on_purpose(
     assert [least for least, _ in bounds] == [
         min(shared + added, len(prompt) - 1) // block * block for prompt in whole[1:]
     ]
+
+
+@pytest.mark.parametrize(("block", "most"), [(1, CHANCE_TOKENS), (16, 0)])
+def test_a_prompt_may_begin_like_one_that_nobody_here_knows(block: int, most: int) -> None:
+    alone = np.arange(100, dtype=np.uint32)
+    assert bound_hits([alone], [None], block) == [(0, most)]
 
 
 @pytest.mark.parametrize(("tokens", "share"), [(600, None), (None, Fraction(1, 3)), (None, 0.0)])

@@ -22,6 +22,9 @@ from leadline.prompts.slices import EncodeNow, Slice, Span, write_recipe
 from leadline.prompts.token_corpus import TokenCorpus
 
 _CHUNK_TOKENS = 4096
+CHANCE_TOKENS = 8
+"""So many first tokens a prompt may have in common with one that we know nothing of; only caches
+that count single tokens find them (llama.cpp)."""
 
 
 @dataclass(frozen=True)
@@ -166,14 +169,14 @@ def bound_hits(
     """(least, most) tokens of each prompt that a cache finds, in whatever order they are sent.
 
     The least is what its own ``before``, which was answered before it, had too; the most is what
-    any other of all these has, if by chance it came first. ``added_tokens`` are what the server
-    puts before every prompt. Of ``designed`` first tokens each prompt is to share, a further one is
-    the same by chance, and forgotten by a cache that holds the latest prompt alone.
+    any other of all these has, if by chance it came first, or else ``CHANCE_TOKENS``.
+    ``added_tokens`` are what the server puts before every prompt. What each shares beyond its
+    ``designed`` first tokens is chance, and a cache of the latest prompt alone has forgotten it.
     """
     others = {id(ids): ids for ids in before if ids is not None}
     everything = [ids.astype(">u4").tobytes() for ids in (*prompts, *others.values())]
     ranked = sorted(range(len(everything)), key=everything.__getitem__)
-    nearest = [0] * len(everything)
+    nearest = [CHANCE_TOKENS] * len(everything)
     for one, other in pairwise(ranked):
         same = _common_tokens(everything[one], everything[other])
         nearest[one], nearest[other] = max(nearest[one], same), max(nearest[other], same)
