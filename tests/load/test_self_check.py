@@ -44,6 +44,15 @@ def test_an_error_is_what_the_client_adds() -> None:
     assert errors.truth_s == pytest.approx([10 * ns, 20 * ns])
 
 
+def test_tokens_that_came_at_one_tick_have_the_error_of_each_and_no_gap_is_reported() -> None:
+    line = Line(stream=0, arrived_ns=0, sent_ns=[5_000, 9_000, 9_500], gone_ns=[5_000] * 3)
+    errors = compare([exchange_of(5_100, 9_600, 9_600)], {0: line})
+    ns = 1e-9
+    assert errors.itl_s == pytest.approx([500 * ns, -500 * ns])
+    assert errors.reported_itl_s == pytest.approx([4_500 * ns])
+    assert errors.true_itl_s == pytest.approx([4_000 * ns, 500 * ns])
+
+
 def test_a_server_whose_load_fails_ends_all_the_same() -> None:
     truths = []
 
