@@ -61,7 +61,7 @@ def test_the_order_of_sending_moves_hits_only_between_their_bounds(
     prompts: list[list[int]], block: int, added: int
 ) -> None:
     first, *others = [np.array(prompt, np.uint32) for prompt in prompts]
-    bounds = bound_hits(others, [first] * len(others), block, added)
+    _, *bounds = bound_hits([first, *others], [None, *[first] * len(others)], block, added)
     front = [9] * added
     whole = [[*front, *prompt] for prompt in prompts]
     for order in (range(1, len(whole)), range(len(whole) - 1, 0, -1)):
@@ -84,7 +84,8 @@ def test_a_cache_of_the_prompt_before_alone_finds_what_is_shared_on_purpose(
 ) -> None:
     """As a slot of llama.cpp: what two prompts share by chance was forgotten in between."""
     first, *others = [np.array([9] * shared + tokens, np.uint32) for tokens in own]
-    bounds = bound_hits(others, [first] * len(others), block, added, [shared] * len(others))
+    before = [None, *[first[:shared]] * len(others)]
+    _, *bounds = bound_hits([first, *others], before, block, added)
     whole = [[8] * added + list(prompt) for prompt in (first, *others)]
     for (earlier, prompt), (least, most) in zip(pairwise(whole), bounds, strict=True):
         assert least <= count_naively([earlier, prompt], block)[1] <= most

@@ -7,15 +7,13 @@ from pathlib import Path
 
 from leadline.campaign.serving import Served
 from leadline.deploy.process import ProcessTarget
-from leadline.metrics.sampling import INTERVAL_S, MetricsSource, sampling
+from leadline.metrics.sampling import MetricsSource, sampling
 
 
-def sampled(
-    served: Served, deployment: str, run: Path, interval_s: float = INTERVAL_S
-) -> AbstractAsyncContextManager[None]:
+def sampled(served: Served, deployment: str, run: Path) -> AbstractAsyncContextManager[None]:
     """For the length of the block; of a server that somebody else runs without its processes."""
     pid = served.target.pid if isinstance(served.target, ProcessTarget) else None
-    return sampling(run, _metrics(served, deployment), pid=pid, interval_s=interval_s)
+    return sampling(run, _metrics(served, deployment), pid=pid)
 
 
 def _metrics(served: Served, deployment: str) -> MetricsSource | None:

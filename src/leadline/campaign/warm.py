@@ -114,12 +114,14 @@ def _draw_shared(study: _Study) -> WarmPrompts:
     groups = min(shared.groups, len(lengths))
     prompts = study.word(_draw_from(study, [*[max(lengths)] * groups, *lengths], shared))
     ids = [_ids(prompt) for prompt in prompts]
-    before = [ids[number % groups] for number in range(len(lengths))]
-    added, designed = prompts[0].added_tokens, prefix_lengths(lengths, shared)
+    # What one shares beyond its prefix is chance: a cache of the latest prompt alone forgets it.
+    prefixes = enumerate(prefix_lengths(lengths, shared))
+    before = [*[None] * groups, *(ids[n % groups][:tokens] for n, tokens in prefixes)]
+    bounds = bound_hits(ids, before, study.block_tokens, prompts[0].added_tokens)
     return WarmPrompts(
         first=prompts[:groups],
         prompts=prompts[groups:],
-        cached_tokens=bound_hits(ids[groups:], before, study.block_tokens, added, designed),
+        cached_tokens=bounds[groups:],
     )
 
 

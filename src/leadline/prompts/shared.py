@@ -164,28 +164,22 @@ def bound_hits(
     before: Sequence[TokenIds | None],
     block_tokens: int,
     added_tokens: int = 0,
-    designed: Sequence[int] | None = None,
 ) -> list[tuple[int, int]]:
     """(least, most) tokens of each prompt that a cache finds, in whatever order they are sent.
 
-    The least is what its own ``before``, which was answered before it, had too; the most is what
-    any other of all these has, if by chance it came first, or else ``CHANCE_TOKENS``.
-    ``added_tokens`` are what the server puts before every prompt. What each shares beyond its
-    ``designed`` first tokens is chance, and a cache of the latest prompt alone has forgotten it.
+    The least is what its own ``before`` has too: what of another one, answered before it, is surely
+    remembered. The most is what any other of these has, if by chance it came first, or else
+    ``CHANCE_TOKENS``. ``added_tokens`` are what the server puts before every prompt.
     """
-    others = {id(ids): ids for ids in before if ids is not None}
-    everything = [ids.astype(">u4").tobytes() for ids in (*prompts, *others.values())]
+    everything = [ids.astype(">u4").tobytes() for ids in prompts]
     ranked = sorted(range(len(everything)), key=everything.__getitem__)
     nearest = [CHANCE_TOKENS] * len(everything)
     for one, other in pairwise(ranked):
         same = _common_tokens(everything[one], everything[other])
         nearest[one], nearest[other] = max(nearest[one], same), max(nearest[other], same)
     found = []
-    sure = designed or [len(ids) for ids in prompts]
-    for ids, earlier, most, meant in zip(prompts, before, nearest, sure, strict=False):
-        least = 0
-        if earlier is not None:
-            least = min(meant, _common_tokens(ids.tobytes(), earlier.tobytes()))
+    for ids, earlier, most in zip(prompts, before, nearest, strict=True):
+        least = 0 if earlier is None else _common_tokens(ids.tobytes(), earlier.tobytes())
         whole = len(ids) + added_tokens
         bounds = (least + added_tokens * (earlier is not None), most + added_tokens)
         found.append(tuple(_whole_blocks(shared, whole, block_tokens) for shared in bounds))
