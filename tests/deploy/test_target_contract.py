@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 import pytest
 from tests.absent import leave_out
+from tests.cancelling import cancel_begun
 from tests.deploy.places import SERVER, open_place
 
 from leadline.deploy import process
@@ -495,21 +496,12 @@ def test_deployed_stops_when_cancelled_ready_or_not(
 ) -> None:
     target = place.target()
 
-    async def run() -> None:
-        begun = asyncio.Event()
+    async def work(begun: asyncio.Event) -> None:
+        what = place.launch(script)
+        async with deployed(target, what, tmp_path / "log", 10, lambda _: begun.set()):
+            await asyncio.sleep(60)
 
-        async def work() -> None:
-            what = place.launch(script)
-            async with deployed(target, what, tmp_path / "log", 10, lambda _: begun.set()):
-                await asyncio.sleep(60)
-
-        task = asyncio.create_task(work())
-        await begun.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(run())
+    asyncio.run(cancel_begun(work))
     assert target.exit_status() in told(place, "killed by SIGTERM")
 
 
@@ -517,24 +509,13 @@ def test_deployed_finishes_stopping_when_cancelled_again(place: Any, tmp_path: P
     target = place.target()
     slow = "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.04), os._exit(0)))"
 
-    async def run() -> None:
-        begun = asyncio.Event()
+    async def work(begun: asyncio.Event) -> None:
+        what = place.launch(f"{slow}; serve()")
+        async with deployed(target, what, tmp_path / "log", 10, lambda _: None):
+            begun.set()
+            await asyncio.sleep(60)
 
-        async def work() -> None:
-            what = place.launch(f"{slow}; serve()")
-            async with deployed(target, what, tmp_path / "log", 10, lambda _: None):
-                begun.set()
-                await asyncio.sleep(60)
-
-        task = asyncio.create_task(work())
-        await begun.wait()
-        task.cancel()
-        await asyncio.sleep(0.01)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(run())
+    asyncio.run(cancel_begun(work, 0.01))
     assert target.exit_status() in told(place, "exit code 0")
 
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import psutil
 import pytest
+from tests.cancelling import cancel_begun
 from tests.factory import make_clock, make_exchange, make_record
 from tests.fake_server import Answer, FakeServer, serving
 
 from leadline.engines.engine import load_engine
 from leadline.journal import Run, create_run
-from leadline.metrics import sampling as module
 from leadline.metrics.sampling import (
     MetricsSource,
     Sample,
@@ -159,48 +159,15 @@ def test_the_sampler_ends_with_the_one_who_started_it(tmp_path: Path) -> None:
         time.sleep(2.5)
 
 
-def test_a_sampler_ends_when_it_is_told_to() -> None:
-    async def work() -> int | None:
-        argv = (sys.executable, "-c", "import sys; sys.stdin.read()")
-        waiting = await asyncio.create_subprocess_exec(*argv, stdin=subprocess.PIPE)
-        await module._stop(waiting)
-        return waiting.returncode
-
-    assert asyncio.run(work()) == 0
-
-
-def test_a_sampler_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_STOP_S", 0.1)
-
-    async def work() -> int | None:
-        argv = (sys.executable, "-c", "import time; time.sleep(60)")
-        hanging = await asyncio.create_subprocess_exec(*argv, stdin=subprocess.PIPE)
-        await module._stop(hanging)
-        return hanging.returncode
-
-    assert asyncio.run(work()) == -signal.SIGKILL
-
-
 def test_a_sampler_is_gone_also_when_its_end_is_not_waited_for(tmp_path: Path) -> None:
     run = make_run(tmp_path)
 
-    async def work() -> None:
-        begun = asyncio.Event()
+    async def work(begun: asyncio.Event) -> None:
+        async with sampling(run.path, None):
+            begun.set()
+            await asyncio.sleep(60)
 
-        async def sample() -> None:
-            async with sampling(run.path, None):
-                begun.set()
-                await asyncio.sleep(60)
-
-        task = asyncio.create_task(sample())
-        await begun.wait()
-        task.cancel()
-        await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(work())
+    asyncio.run(cancel_begun(work, 0))
     assert not [child for child in psutil.Process().children() if child.is_running()]
 
 

@@ -11,13 +11,13 @@ import asyncio
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from itertools import chain
 from time import perf_counter_ns
 from typing import BinaryIO
 
 import msgspec
 
+from leadline.children import end_with_input
 from leadline.errors import LoadError
 from leadline.load.job_file import write_jobs
 from leadline.load.origin import Origin
@@ -185,13 +185,7 @@ class _Member:
 
     async def dismiss(self) -> None:
         """What it holds of ended requests is written before it goes."""
-        self._input.close()
-        with suppress(ProcessLookupError):
-            try:
-                await asyncio.wait_for(self._process.wait(), _GRACE_S)
-            except TimeoutError:
-                self._process.kill()
-                await self._process.wait()
+        await end_with_input(self._process, _GRACE_S)
 
     async def _death(self) -> LoadError:
         assert self._process.stderr  # noqa: S101

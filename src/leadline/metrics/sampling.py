@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from leadline.children import end_with_input
 from leadline.journal import Run
 from leadline.metrics.lines import SAMPLE_SCHEMA
 from leadline.metrics.scrape import growth
@@ -119,7 +120,7 @@ async def sampling(
         await _begin(sampler, plan)
         yield
     finally:
-        await _stop(sampler)
+        await end_with_input(sampler, _STOP_S)
 
 
 def read_samples(run: Run) -> list[Sample]:
@@ -184,15 +185,3 @@ async def _begin(sampler: Process, plan: Mapping[str, Any]) -> None:
         sampler.stdin.write(json.dumps(plan).encode() + b"\n")
         await sampler.stdin.drain()
         await asyncio.wait_for(sampler.stdout.readline(), _READY_S)
-
-
-async def _stop(sampler: Process) -> None:
-    """It ends with its stdin, after one last look; one that hangs is killed."""
-    try:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(sampler.communicate(b""), _STOP_S)
-    finally:
-        if sampler.returncode is None:
-            with suppress(ProcessLookupError):
-                sampler.kill()
-            await sampler.wait()
