@@ -28,6 +28,7 @@ class Answer(NamedTuple):
 
     body: Any
     status: int = 200
+    after_s: float = 0.0
 
     @property
     def raw(self) -> bytes:
@@ -82,7 +83,9 @@ class FakeServer:
         self.headers.append(dict(request.headers))
         if request.method == "POST":
             self.bodies.append(orjson.loads(await request.read()))
-        return self._fixed(self.routes.get(request.path, Answer({"detail": "Not Found"}, 404)))
+        answer = self.routes.get(request.path, Answer({"detail": "Not Found"}, 404))
+        await asyncio.sleep(answer.after_s)
+        return self._fixed(answer)
 
     async def _take(self, step: Step, request: web.Request, out: web.StreamResponse) -> None:
         if isinstance(step, float):

@@ -73,11 +73,19 @@ def count_lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def test_a_server_is_sampled_at_each_interval_and_at_both_ends(tmp_path: Path) -> None:
-    """Its loop is ours, as the way to a pod is: what blocked it would see no answer."""
+@pytest.mark.parametrize("after_s", [0.0, 0.3])
+def test_a_server_is_sampled_at_each_interval_and_at_both_ends(
+    after_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its loop is ours, as the way to a pod is: what blocked it would see no answer.
+
+    However slowly it answers, and however often the devices were looked at meanwhile, it was
+    looked at before the block begins.
+    """
+    monkeypatch.setattr("leadline.metrics.sampling._READY_S", 60)  # a test machine is busy
     run = make_run(tmp_path)
     path = run.path / "samples.jsonl"
-    server = FakeServer(routes={"/metrics": Answer(BUSY)})
+    server = FakeServer(routes={"/metrics": Answer(BUSY, after_s=after_s)})
 
     async def work() -> int:
         async with serving(server), asyncio.timeout(60):

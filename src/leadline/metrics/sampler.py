@@ -35,16 +35,17 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, meant for the one who started us
     os.nice(_NICENESS)
     plan = json.loads(sys.stdin.readline())
-    stopped, looked = threading.Event(), threading.Semaphore(0)
+    stopped = threading.Event()
+    tasks = [(threading.Event(), measure, path) for measure, path in _tasks(plan)]
     workers = [
         threading.Thread(target=_watch, args=(measure, path, plan["interval_s"], stopped, looked))
-        for measure, path in _tasks(plan)
+        for looked, measure, path in tasks
     ]
     for worker in workers:
         worker.start()
     try:
-        for _ in workers:
-            looked.acquire(timeout=_LOOK_S)  # one that failed at once will never look
+        for looked, *_ in tasks:
+            looked.wait(_LOOK_S)  # one that failed at once will never look
         print("ready", flush=True)  # noqa: T201
         sys.stdin.read()
     finally:  # also when nobody is there any more to hear it
@@ -69,7 +70,7 @@ def _watch(
     path: Path,
     interval_s: float,
     stopped: threading.Event,
-    looked: threading.Semaphore,
+    looked: threading.Event,
 ) -> None:
     """At once, then at each interval whatever the last one took, and once more at the end."""
     with FileIO(path, "ab") as file:
@@ -78,7 +79,7 @@ def _watch(
             ended = stopped.is_set()
             for line in measure():
                 _append(file, json.dumps(line).encode() + b"\n")
-            looked.release()
+            looked.set()
             if ended:
                 return
             due_ns = max(due_ns + int(interval_s * 1e9), perf_counter_ns())
