@@ -38,8 +38,8 @@ def served(target: Any) -> Served:
     return Served(nothing, nothing, nothing, None, target)
 
 
-async def wait_end(target: Any) -> str:
-    async with asyncio.timeout(0.5):
+async def wait_end(target: Any, limit_s: float = 10) -> str:
+    async with asyncio.timeout(limit_s):
         return await served(target).wait_end()
 
 
@@ -49,7 +49,7 @@ def test_the_end_of_a_server_of_our_own_is_told_with_its_reason() -> None:
 
 def test_a_server_of_somebody_else_is_not_looked_after() -> None:
     with pytest.raises(TimeoutError):
-        asyncio.run(wait_end(None))
+        asyncio.run(wait_end(None, 0.5))
 
 
 @pytest.mark.parametrize(("lasts_s", "looks"), [(60, 3), (0.02, 1000)])
