@@ -402,6 +402,19 @@ def test_a_request_that_runs_slowly_is_no_livelock() -> None:
         assert explain(failed("timeout", NO_TOKEN, waiting=looks, **facts)).code == "RUN004"
 
 
+def test_metrics_that_were_not_answered_prove_nothing_and_are_told() -> None:
+    told = "the engine's metrics: 2 of 2 looks not answered"
+    late = explain(failed("timeout", NO_TOKEN, waiting=({}, {})))
+    assert (late.code, late.evidence) == ("RUN004", (NO_TOKEN, told))
+    facts = {"input_tokens": 6000, "pool_tokens": 4096}
+    stuck = explain(failed("timeout", NO_TOKEN, waiting=({}, {}), **facts))
+    assert (stuck.code, stuck.evidence[-1]) == ("RUN010", told)
+    seen = explain(failed("timeout", NO_TOKEN, waiting=({}, STUCK), **facts))
+    assert (
+        seen.evidence[-1] == "the engine's gauges, 1 looks alike: kv_usage 0, running 0, waiting 1"
+    )
+
+
 def test_the_plans_own_remedy_is_told_for_a_cache_that_is_too_small() -> None:
     remedy = "lower max_model_len to at most 2,097,024"
     evidence = Evidence(start_cause="unusable", log=(VLLM_LESS_THAN_ONE,), remedy=remedy)

@@ -160,10 +160,13 @@ class Sender:
         await asyncio.sleep(first_token_s * _LATE_SHARE)
         pause_s = first_token_s * (1 - _LATE_SHARE) / (2 * _LOOKS + 1)
         for _ in range(_LOOKS):
-            with suppress(LeadlineError, TimeoutError):
+            try:
                 async with asyncio.timeout(pause_s):  # a spinning engine may not answer at all
                     gauges = await self.served.server.gauges(self.served.engine)
-                    self.served.waiting.extend([gauges] if gauges else [])
+            except (LeadlineError, TimeoutError):
+                self.served.waiting.append({})
+            else:
+                self.served.waiting.extend([gauges] if gauges else [])
             await asyncio.sleep(pause_s)
 
     async def flush(self) -> None:

@@ -32,7 +32,10 @@ class Evidence:
     answered_tokens: int | None = None
     """Of an answer without a failure that says it has its full length."""
     waiting: tuple[Mapping[str, float], ...] = ()
-    """The engine's gauges, one set for each look, while the request waited for its first token."""
+    """The engine's gauges, one set for each look, while the request waited for its first token.
+
+    Empty where it did not answer.
+    """
     window_setting: str = ""
     """The engine's own name for its window, of a server that we can start with another."""
     window_parts: int = 1

@@ -47,15 +47,26 @@ def _never_scheduled(evidence: Evidence) -> Quote:
     """Waiting for its first token, while the engine has one request waiting and runs none.
 
     The gauges are the witness; where the engine shows none, the last line of its own statistics.
-    With prefix caching off the engine prefills the same request again and again: then it runs at
-    times, and only the sizes tell.
+    One that spins may starve its own server until neither is to be had, which proves nothing, and
+    is told beside the sizes. With prefix caching off the engine prefills the same request again and
+    again: then it runs at times, and only the sizes tell.
     """
     quote = _failed(evidence, "timeout")
     if not quote:
         return ()
     seen = _idle_gauges(evidence) or evidence.log_lines(r"Running: 0 reqs, Waiting: [1-9]")[-1:]
     size = _larger_than_pool(evidence)
-    return (*quote, *size, *seen) if seen or size else ()
+    return (*quote, *size, *(seen or _unanswered(evidence))) if seen or size else ()
+
+
+def _late(evidence: Evidence) -> Quote:
+    quote = _failed(evidence, "timeout")
+    return (*quote, *_unanswered(evidence)) if quote else ()
+
+
+def _unanswered(evidence: Evidence) -> Quote:
+    looks, missed = len(evidence.waiting), sum(not look for look in evidence.waiting)
+    return (f"the engine's metrics: {missed} of {looks} looks not answered",) if missed else ()
 
 
 def _idle_gauges(evidence: Evidence) -> Quote:
@@ -289,7 +300,7 @@ RULES = (
         title="No first token within the planned time",
         cause="hang",
         explanation="The request was accepted and nothing came back.",
-        check=lambda evidence: _failed(evidence, "timeout"),
+        check=_late,
         remedy=_wait_longer,
         source="our own clock against the time limit from the plan",
     ),
