@@ -236,6 +236,15 @@ def test_a_load_has_the_samples_within_it_and_one_on_either_side() -> None:
     assert during([], samples) == []
 
 
+def test_a_look_that_was_asked_before_the_end_is_not_the_one_after() -> None:
+    """Its counters may be of before the end, whenever its answer was there."""
+    samples = [make_sample(t_ns) for t_ns in (0, 10, 20, 33, 40, 50)]
+    samples[3] = samples[3].model_copy(update={"asked_ns": 31})
+    clock = make_clock(0).model_copy(update={"start_ns": 15, "end_ns": 32})
+    found = during([make_record(make_exchange(clock=clock))], samples)
+    assert [sample.t_ns for sample in found] == [10, 20, 33, 40]
+
+
 def test_each_origin_is_cut_for_itself() -> None:
     samples = [
         make_sample(t_ns).model_copy(update={"deployment": name})

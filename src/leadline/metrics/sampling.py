@@ -56,6 +56,11 @@ class Sample(BaseModel):
     def origin(self) -> str:
         return self.deployment
 
+    @property
+    def begin_ns(self) -> int:
+        """What it shows is no older."""
+        return self.asked_ns
+
 
 class Reading(BaseModel):
     """One line of ``telemetry.jsonl``: what one device, or the server's processes, said."""
@@ -72,6 +77,10 @@ class Reading(BaseModel):
     @property
     def origin(self) -> str:
         return f"{self.source} {self.device}".strip()
+
+    @property
+    def begin_ns(self) -> int:
+        return self.t_ns
 
 
 class ServerSummary(BaseModel):
@@ -139,6 +148,7 @@ T = TypeVar("T", Sample, Reading)
 def during(records: Sequence[Record], items: Iterable[T]) -> list[T]:
     """Samples or readings from the last before the first request to the first after the last.
 
+    One that was asked for before the end is not after it, whenever its answer was there.
     In the order of time, one origin (a server, a device) after the other.
     """
     if not records:
@@ -169,7 +179,7 @@ def summarise_server(samples: Sequence[Sample]) -> ServerSummary | None:
 
 def _cut(ordered: list[T], begin_ns: int, end_ns: int) -> list[T]:
     first = sum(item.t_ns <= begin_ns for item in ordered)
-    last = sum(item.t_ns < end_ns for item in ordered)
+    last = sum(item.begin_ns < end_ns for item in ordered)
     return ordered[max(0, first - 1) : last + 1]
 
 
