@@ -17,7 +17,7 @@ from leadline.deploy import containers
 from leadline.deploy.env_file import key_headers
 from leadline.deploy.health import is_healthy
 from leadline.deploy.images import require_image
-from leadline.deploy.log import LINE_BYTES, Redact, ServerLog
+from leadline.deploy.log import CATCH_UP_S, LINE_BYTES, Redact, ServerLog
 from leadline.deploy.refusals import SIGN, explain_refusal
 from leadline.deploy.target import OnPhase, StartError
 from leadline.errors import DeployError
@@ -62,7 +62,9 @@ class DockerTarget:
         client, show = await self._open(launch, log, on_phase)
         await self._finish(lambda: self._create(client, launch, show))
         await self._finish(lambda: self._run(launch))
-        return await self._attend(launch, timeout_s)
+        endpoint = await self._attend(launch, timeout_s)
+        await self._catch_up()
+        return endpoint
 
     async def adopt(
         self, launch: Launch, log: Path, timeout_s: float, on_phase: OnPhase
@@ -188,6 +190,19 @@ class DockerTarget:
                     await asyncio.sleep(_POLL_S)
         except TimeoutError:
             raise self._start_error(f"not ready within {timeout_s:g} s", "timeout") from None
+
+    async def _catch_up(self) -> None:
+        """What it said before it was ready is in its log, though a busy engine hands that late."""
+        from docker.errors import APIError
+
+        assert self._container  # noqa: S101
+        assert self._log  # noqa: S101
+        assert self._pump  # noqa: S101
+        pump = self._pump
+        with suppress(TimeoutError, APIError):
+            async with asyncio.timeout(CATCH_UP_S):
+                said = await asyncio.to_thread(self._container.logs)
+                await self._log.catch_up(said, lambda: not pump.is_alive())
 
     def _look(self) -> None:
         from docker.errors import NotFound

@@ -17,7 +17,7 @@ from leadline.deploy.cluster import Cluster, RefusedError, connect
 from leadline.deploy.env_file import key_headers, read_secrets
 from leadline.deploy.forward import Forward
 from leadline.deploy.health import is_healthy
-from leadline.deploy.log import Redact, ServerLog, split_lines
+from leadline.deploy.log import CATCH_UP_S, Redact, ServerLog, split_lines
 from leadline.deploy.objects import CLAIM, apply_all, mark, remove_all, secret_of
 from leadline.deploy.target import OnPhase, StartError
 from leadline.deploy.watch import PLACE_S, PodWatch, UnplacedError
@@ -82,7 +82,9 @@ class KubernetesTarget:
         reached = await self._reach(cluster, watch, launch)
         await self._apply(cluster, watch, launch)
         await self._wait_begun(cluster, watch, (launch, log), on_phase)
-        return await self._attend(watch, reached, timeout_s)
+        endpoint = await self._attend(watch, reached, timeout_s)
+        await self._catch_up(cluster, watch)
+        return endpoint
 
     async def adopt(
         self, launch: Launch, log: Path, timeout_s: float, on_phase: OnPhase
@@ -239,6 +241,15 @@ class KubernetesTarget:
             what = f"not ready within {timeout_s:g} s"
             raise self._start_error(watch, what, "timeout") from None
         return Endpoint(reached.base_url, reached.served_model, key_headers(reached))
+
+    async def _catch_up(self, cluster: Cluster, watch: PodWatch) -> None:
+        """What it said before it was ready is in its log, though a busy node hands that late."""
+        assert watch.pod  # noqa: S101
+        reader = self._readers[-1]
+        with suppress(TimeoutError, DeployError, aiohttp.ClientError):
+            async with asyncio.timeout(CATCH_UP_S):
+                said = [piece async for piece in cluster.read_log(watch.pod, pods.SERVER)]
+                await self._logs[0].catch_up(b"".join(said), reader.done)
 
     async def _end(self, cluster: Cluster, watch: PodWatch) -> None:
         """Everything goes but the claims; then the server's own end is waited for."""

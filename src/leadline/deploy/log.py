@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -16,6 +17,9 @@ Redact = Callable[[str], str]
 LINE_BYTES = 64 * 1024
 """Longest line kept; an engine that prints a whole prompt must not fill the disk."""
 TAIL_LINES = 400
+CATCH_UP_S = 10
+"""Longest wait for a log that comes later than what its server answers."""
+_POLL_S = 0.02
 # A bar of tqdm, as Python engines draw it: 5/50 [00:10<01:30, 2.00s/it].
 _BAR = re.compile(r"\b(?P<done>\d+)/(?P<of>\d+) \[[\d:]+<(?P<left>[\d:]+|\?)")
 
@@ -30,6 +34,7 @@ class ServerLog:
         self._on_phase = on_phase
         self._phase = ""
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._taken_bytes = 0
 
     def close(self) -> None:
         self._file.close()
@@ -41,6 +46,16 @@ class ServerLog:
         if text.strip():
             self._tail.append(text.rstrip("\r\n"))
             self._note_phase(text)
+        self._taken_bytes += len(line)
+
+    async def catch_up(self, said: bytes, is_over: Callable[[], bool]) -> None:
+        """Until the whole lines of ``said``, all that there is so far, were taken.
+
+        ``is_over``: no more will come.
+        """
+        whole_bytes = max(said.rfind(b"\n"), said.rfind(b"\r")) + 1
+        while self._taken_bytes < whole_bytes and not is_over():  # noqa: ASYNC110  (no event tells)
+            await asyncio.sleep(_POLL_S)
 
     def tail(self, lines: int) -> tuple[str, ...]:
         return tuple(self._tail)[-lines:]
