@@ -200,6 +200,7 @@ def _step(row: dict[str, Any]) -> dict[str, Any]:
         "true ITL p99, ms": row["true_itl99_ms"],
         "reported": row["itl99_ms"],
         "client CPU": f"{row['cpu_share']:.0%}",
+        "Leadline's own doubt": row["doubt"] or "none",
     }
 
 

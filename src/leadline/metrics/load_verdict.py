@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from leadline.metrics.load_statistics import Answer, LoadStatistics, describe_load
-from leadline.metrics.measures import NS, Measures, measure
+from leadline.metrics.measures import NS, Measures, measure, merged_share
 from leadline.metrics.sampling import Sample, ServerSummary, during, summarise_server
 from leadline.metrics.statistics import Quantiles, quantiles
 from leadline.metrics.trust import find_distortion
@@ -88,7 +88,8 @@ def judge_load(
     wall_s = _wall_s(records)
     ttft = quantiles(item.ttft_s for item in measures)
     gaps = quantiles(gap for item in measures for gap in item.chunk_gaps_s)
-    excess = find_distortion(strain, late, ttft, gaps, self_check) if strain else None
+    merged = merged_share(record.exchange for record in sound)
+    excess = find_distortion(strain, late, ttft, gaps, merged, self_check) if strain else None
     status, reason = _conclude(requests, len(records), len(sound), excess)
     good = sum(_is_good(item, load.goals) for item in measures)
     has_goals = bool(load.goals.limits)

@@ -6,6 +6,7 @@ different names, and a measure that the ticks do not support is ``None``.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 from pydantic import BaseModel, ConfigDict
@@ -64,21 +65,26 @@ def measure(exchange: Exchange) -> Measures:
     )
 
 
-def _output_events(exchange: Exchange) -> list[Event]:
-    """Events that brought output: text, or a token whose text is still incomplete.
+def merged_share(exchanges: Iterable[Exchange]) -> float:
+    """Of all events that brought output, those that came at one tick with the one before."""
+    events = [list(_output(exchange)) for exchange in exchanges if exchange.streamed]
+    merged = sum(a.t_ns == b.t_ns for each in events for a, b in pairwise(each))
+    return merged / max(1, sum(map(len, events)))
 
-    What came at one tick is one event: nobody saw time pass between its tokens.
-    """
-    events: list[Event] = []
+
+def _output_events(exchange: Exchange) -> list[Event]:
+    """What came at one tick is one event: nobody saw time pass between its tokens."""
+    return list({event.t_ns: event for event in _output(exchange)}.values())
+
+
+def _output(exchange: Exchange) -> Iterator[Event]:
+    """Events that brought output: text, or a token whose text is still incomplete."""
     seen = 0
     for event in exchange.events:
         grew = event.completion_tokens is not None and event.completion_tokens > seen
         if event.text or grew:
-            if events and events[-1].t_ns == event.t_ns:
-                events.pop()
-            events.append(event)
+            yield event
         seen = event.completion_tokens or seen
-    return events
 
 
 def _tpot_s(events: list[Event], completion_tokens: int | None) -> float | None:
