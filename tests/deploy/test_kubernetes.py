@@ -329,7 +329,7 @@ def test_a_log_that_comes_late_is_waited_for(
 
     async def run() -> str:
         try:
-            await target.start(place.launch("serve()"), tmp_path / "log", 20, lambda _: None)
+            await target.start(place.launch("serve()"), tmp_path / "log", 60, lambda _: None)
             return (tmp_path / "log").read_text()
         finally:
             await target.stop()
