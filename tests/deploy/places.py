@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from tests.cluster import cluster as test_cluster
 from tests.containers.daemon import IMAGE, is_installed, make_image, mounts, start_daemon
 
+from leadline.deploy import docker as docker_target
+from leadline.deploy import kubernetes
 from leadline.deploy.docker import DockerTarget
 from leadline.deploy.kubernetes import KubernetesTarget
 from leadline.deploy.process import ProcessTarget, free_port
@@ -79,6 +84,16 @@ class DockerPlace:
     def target(self, redact: Callable[[str], str] = str) -> DockerTarget:
         return DockerTarget(redact, owner="leadline-tests")
 
+    def hold_log_back(self, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+        """As a busy machine does: what a server says comes later than what it answers."""
+        copy_log = docker_target._copy_log
+
+        def copy_late(*what: Any) -> None:
+            time.sleep(seconds)
+            copy_log(*what)
+
+        monkeypatch.setattr(docker_target, "_copy_log", copy_late)
+
     def launch(self, script: str, **changes: Any) -> Launch:
         port = changes.pop("port", None) or free_port()
         program = os.path.realpath(sys.executable)
@@ -117,6 +132,15 @@ class KubernetesPlace(DockerPlace):
         """Of the pod the server alone."""
         namespace = f"io.kubernetes.pod.namespace={self.namespace}"
         kill_container({"label": [namespace, "io.kubernetes.container.name=server"]})
+
+    def hold_log_back(self, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+        copy_log = kubernetes._copy_log
+
+        async def copy_late(*what: Any) -> None:
+            await asyncio.sleep(seconds)
+            await copy_log(*what)
+
+        monkeypatch.setattr(kubernetes, "_copy_log", copy_late)
 
     def target(self, redact: Callable[[str], str] = str, **changes: Any) -> KubernetesTarget:
         given = {"manifest": make_pod, "namespace": self.namespace, **changes}

@@ -25,7 +25,6 @@ from tests.containers.registry import open_registry
 from tests.deploy.places import DockerPlace, open_place
 
 from leadline.deploy import containers
-from leadline.deploy import docker as docker_target
 from leadline.deploy.containers import connect, container_options, find_ours, remove_ours
 from leadline.deploy.docker import DockerTarget
 from leadline.deploy.docker_services import DockerServices
@@ -100,29 +99,6 @@ def test_a_program_that_is_not_in_the_image(place: DockerPlace, tmp_path: Path) 
 def test_a_device_that_is_not_there(place: DockerPlace, tmp_path: Path) -> None:
     error = refused(place, tmp_path / "log", container={"devices": Devices("neuron", 1)})
     assert "a device of the container is not on this machine" in error.what
-
-
-def test_a_log_that_comes_late_is_waited_for(
-    place: DockerPlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What an engine said of its KV cache is read as soon as it is ready."""
-    copy_log = docker_target._copy_log
-
-    def copy_late(*what: Any) -> None:
-        time.sleep(3)
-        copy_log(*what)
-
-    monkeypatch.setattr(docker_target, "_copy_log", copy_late)
-    target = place.target()
-
-    async def run() -> str:
-        try:
-            await target.start(place.launch("serve()"), tmp_path / "log", 60, lambda _: None)
-            return (tmp_path / "log").read_text()
-        finally:
-            await target.stop()
-
-    assert asyncio.run(run()).endswith("model loaded\n")
 
 
 def test_a_port_that_is_taken(place: DockerPlace, tmp_path: Path) -> None:

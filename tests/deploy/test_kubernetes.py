@@ -20,7 +20,7 @@ from tests.absent import leave_out
 from tests.cluster import cluster as test_cluster
 from tests.deploy.places import KubernetesPlace, describe, make_pod, open_place
 
-from leadline.deploy import kubernetes, watch
+from leadline.deploy import watch
 from leadline.deploy.cluster import Cluster, connect
 from leadline.deploy.objects import apply_all, find_workloads, remove_all, secret_of
 from leadline.deploy.target import StartError
@@ -312,29 +312,6 @@ def test_an_admission_rule(place: KubernetesPlace, tmp_path: Path) -> None:
 
 
 # --- a container that does not live ---------------------------------------------------------
-
-
-def test_a_log_that_comes_late_is_waited_for(
-    place: KubernetesPlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What an engine said of its KV cache is read as soon as it is ready."""
-    copy_log = kubernetes._copy_log
-
-    async def copy_late(*what: Any) -> None:
-        await asyncio.sleep(3)
-        await copy_log(*what)
-
-    monkeypatch.setattr(kubernetes, "_copy_log", copy_late)
-    target = place.target()
-
-    async def run() -> str:
-        try:
-            await target.start(place.launch("serve()"), tmp_path / "log", 60, lambda _: None)
-            return (tmp_path / "log").read_text()
-        finally:
-            await target.stop()
-
-    assert asyncio.run(run()).endswith("model loaded\n")
 
 
 def test_a_missing_image(place: KubernetesPlace, tmp_path: Path) -> None:

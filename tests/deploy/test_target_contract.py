@@ -35,13 +35,13 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "_POLL_S", 0.01)
 
 
-@pytest.fixture(
-    params=[
-        "process",
-        pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.timeout(120)]),
-        pytest.param("kubernetes", marks=[pytest.mark.cluster, pytest.mark.timeout(240)]),
-    ]
+CONTAINERS = (
+    pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.timeout(120)]),
+    pytest.param("kubernetes", marks=[pytest.mark.cluster, pytest.mark.timeout(240)]),
 )
+
+
+@pytest.fixture(params=["process", *CONTAINERS])
 def place(request: pytest.FixtureRequest) -> Iterator[Any]:
     """One kind of target; whatever a test leaves running is killed."""
     try:
@@ -56,6 +56,9 @@ def place(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 on_this_machine = pytest.mark.parametrize("place", ["process"], indirect=True)
 """For what only a target can do whose processes are ours."""
+
+in_containers = pytest.mark.parametrize("place", CONTAINERS, indirect=True)
+"""For what somebody else carries between a server and us."""
 
 Use = Callable[[Any, Endpoint], Awaitable[Any]]
 
@@ -236,8 +239,8 @@ def test_endless_lines_and_broken_characters_do_no_harm(place: Any, tmp_path: Pa
 def test_only_the_last_lines_are_kept_in_memory(place: Any, tmp_path: Path) -> None:
     script = "[print('line', n) for n in range(1000)]; sys.stdout.flush(); serve()"
 
-    async def use(target: Any, __: Endpoint) -> None:
-        for _ in range(100):  # whoever carries the log may be late
+    async def use(target: Any, _: Endpoint) -> None:
+        for _try in range(100):  # whoever carries the log may be late
             if target.log_tail(1) == ("model loaded",):
                 break
             await asyncio.sleep(0.1)
@@ -245,6 +248,19 @@ def test_only_the_last_lines_are_kept_in_memory(place: Any, tmp_path: Path) -> N
         assert len(target.log_tail(10_000)) == 400
 
     start(place.target(), place.launch(script), tmp_path / "log", use)
+
+
+@in_containers
+def test_a_log_that_comes_late_is_waited_for(
+    place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an engine said of its KV cache is read as soon as it is ready."""
+    place.hold_log_back(monkeypatch, 3)
+
+    async def use(*_: Any) -> None:
+        assert (tmp_path / "log").read_text().endswith("model loaded\n")
+
+    start(place.target(), place.launch("serve()"), tmp_path / "log", use, timeout_s=60)
 
 
 # --- workers: processes that a server needs, and may outlive -----------------------------------

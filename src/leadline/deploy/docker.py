@@ -17,7 +17,7 @@ from leadline.deploy import containers
 from leadline.deploy.env_file import key_headers
 from leadline.deploy.health import is_healthy
 from leadline.deploy.images import require_image
-from leadline.deploy.log import CATCH_UP_S, LINE_BYTES, Redact, ServerLog
+from leadline.deploy.log import LINE_BYTES, Redact, ServerLog
 from leadline.deploy.refusals import SIGN, explain_refusal
 from leadline.deploy.target import OnPhase, StartError
 from leadline.errors import DeployError
@@ -192,17 +192,14 @@ class DockerTarget:
             raise self._start_error(f"not ready within {timeout_s:g} s", "timeout") from None
 
     async def _catch_up(self) -> None:
-        """What it said before it was ready is in its log, though a busy engine hands that late."""
         from docker.errors import APIError
 
         assert self._container  # noqa: S101
         assert self._log  # noqa: S101
         assert self._pump  # noqa: S101
-        pump = self._pump
-        with suppress(TimeoutError, APIError):
-            async with asyncio.timeout(CATCH_UP_S):
-                said = await asyncio.to_thread(self._container.logs)
-                await self._log.catch_up(said, lambda: not pump.is_alive())
+        pump, said = self._pump, asyncio.to_thread(self._container.logs)
+        with suppress(APIError):
+            await self._log.catch_up(said, lambda: not pump.is_alive())
 
     def _look(self) -> None:
         from docker.errors import NotFound

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from leadline.deploy.cluster import Cluster, RefusedError, connect
 from leadline.deploy.env_file import key_headers, read_secrets
 from leadline.deploy.forward import Forward
 from leadline.deploy.health import is_healthy
-from leadline.deploy.log import CATCH_UP_S, Redact, ServerLog, split_lines
+from leadline.deploy.log import Redact, ServerLog, split_lines
 from leadline.deploy.objects import CLAIM, apply_all, mark, remove_all, secret_of
 from leadline.deploy.target import OnPhase, StartError
 from leadline.deploy.watch import PLACE_S, PodWatch, UnplacedError
@@ -243,13 +243,10 @@ class KubernetesTarget:
         return Endpoint(reached.base_url, reached.served_model, key_headers(reached))
 
     async def _catch_up(self, cluster: Cluster, watch: PodWatch) -> None:
-        """What it said before it was ready is in its log, though a busy node hands that late."""
         assert watch.pod  # noqa: S101
-        reader = self._readers[-1]
-        with suppress(TimeoutError, DeployError, aiohttp.ClientError):
-            async with asyncio.timeout(CATCH_UP_S):
-                said = [piece async for piece in cluster.read_log(watch.pod, pods.SERVER)]
-                await self._logs[0].catch_up(b"".join(said), reader.done)
+        said = _join(cluster.read_log(watch.pod, pods.SERVER))
+        with suppress(DeployError, aiohttp.ClientError):
+            await self._logs[0].catch_up(said, self._readers[-1].done)
 
     async def _end(self, cluster: Cluster, watch: PodWatch) -> None:
         """Everything goes but the claims; then the server's own end is waited for."""
@@ -304,3 +301,7 @@ async def _copy_log(cluster: Cluster, pod: Object, log: ServerLog, name: str = p
         async with aclosing(pieces), aclosing(split_lines(pieces)) as lines:
             async for line in lines:
                 log.take(line)
+
+
+async def _join(pieces: AsyncIterator[bytes]) -> bytes:
+    return b"".join([piece async for piece in pieces])

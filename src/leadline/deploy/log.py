@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,8 +17,7 @@ Redact = Callable[[str], str]
 LINE_BYTES = 64 * 1024
 """Longest line kept; an engine that prints a whole prompt must not fill the disk."""
 TAIL_LINES = 400
-CATCH_UP_S = 10
-"""Longest wait for a log that comes later than what its server answers."""
+_CATCH_UP_S = 10
 _POLL_S = 0.02
 # A bar of tqdm, as Python engines draw it: 5/50 [00:10<01:30, 2.00s/it].
 _BAR = re.compile(r"\b(?P<done>\d+)/(?P<of>\d+) \[[\d:]+<(?P<left>[\d:]+|\?)")
@@ -48,14 +47,18 @@ class ServerLog:
             self._note_phase(text)
         self._taken_bytes += len(line)
 
-    async def catch_up(self, said: bytes, is_over: Callable[[], bool]) -> None:
-        """Until the whole lines of ``said``, all that there is so far, were taken.
+    async def catch_up(self, said: Awaitable[bytes], is_over: Callable[[], bool]) -> None:
+        """Until the whole lines of ``said``, all that there is so far, were taken, or for 10 s.
 
+        What a server said before it was ready is there then, though a busy machine hands it late.
         ``is_over``: no more will come.
         """
-        whole_bytes = max(said.rfind(b"\n"), said.rfind(b"\r")) + 1
-        while self._taken_bytes < whole_bytes and not is_over():  # noqa: ASYNC110  (no event tells)
-            await asyncio.sleep(_POLL_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CATCH_UP_S):
+                text = await said
+                whole_bytes = max(text.rfind(b"\n"), text.rfind(b"\r")) + 1
+                while self._taken_bytes < whole_bytes and not is_over():  # noqa: ASYNC110  (no event tells)
+                    await asyncio.sleep(_POLL_S)
 
     def tail(self, lines: int) -> tuple[str, ...]:
         return tuple(self._tail)[-lines:]

@@ -41,7 +41,7 @@ def find_distortion(
     if strain.cpu_share > MOST_CPU_SHARE:
         return f"it used {strain.cpu_share:.0%} of its core"
     if strain.lag_p99_s > (limit := _lag_limit_s(strain, ttft, gaps)):
-        return f"its event loop lagged by {_ms(strain.lag_p99_s)} (p99; {_ms(limit)} would do)"
+        return _word_lag(strain, limit)
     if found := _merging(strain, gaps, merged):
         return found
     if late and late.p99 > MOST_LATE_S:
@@ -67,14 +67,18 @@ def _merging(strain: Strain, gaps: Quantiles | None, merged: float) -> str:
     if strain.lag_p99_s <= (limit := _waiting_s(gaps)):
         return ""
     return (
-        f"its event loop lagged by {_ms(strain.lag_p99_s)} (p99; {_ms(limit)} would do), and "
-        f"{merged:.1%} of the tokens came with the one before, for which they may have waited"
+        f"{_word_lag(strain, limit)}, and {merged:.1%} of the tokens came with the one before, "
+        "for which they may have waited"
     )
 
 
 def _waiting_s(gaps: Quantiles | None) -> float:
     """A lag that may let two tokens wait together."""
     return max(LEAST_LAG_S, MERGING_SHARE * gaps.p50) if gaps else MOST_LAG_S
+
+
+def _word_lag(strain: Strain, limit_s: float) -> str:
+    return f"its event loop lagged by {_ms(strain.lag_p99_s)} (p99; {_ms(limit_s)} would do)"
 
 
 def _own_error(check: SelfCheck, ttft: Quantiles | None, gaps: Quantiles | None) -> str:
